@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import tifffile
@@ -140,3 +142,28 @@ def test_places_outside_and_other_files_are_refused(tmp_path):
     for name in ("text.tif", "flat.tif", "cut.tif", "missing.tif"):
         with pytest.raises(ImageError):
             PyramidReader(tmp_path / name)
+
+
+def test_threads_share_a_reader(tmp_path):
+    pixels = noise(400, 400, 1)
+    path = written(tmp_path / "map.tif", pixels)
+    places = [(x, y) for x in range(0, 380, 19) for y in range(0, 380, 19)]
+    with PyramidReader(path) as reader, ThreadPoolExecutor(4) as pool:
+        parts = list(pool.map(lambda place: reader.read(*place, 20, 20), places))
+    for (x, y), part in zip(places, parts):
+        np.testing.assert_array_equal(part, pixels[y : y + 20, x : x + 20])
+
+
+def test_a_reader_never_sees_the_tiles_of_another(tmp_path):
+    """Each opens, reads and is forgotten without being closed: another may get its place in memory."""
+    for number in range(30):
+        path = write_pyramid(
+            tmp_path / f"{number}.tif",
+            lambda r, c, n=number: np.full((64, 64), n, np.uint8),
+            width=64,
+            height=64,
+            tile=64,
+            mpp=1.0,
+            channels=1,
+        )
+        assert (PyramidReader(path).read(0, 0, 64, 64) == number).all()

@@ -166,17 +166,24 @@ def slide_of(path: str, mpp: float) -> Slide:
     """As :func:`open_slide`, with errors that do not name the file."""
     require(math.isfinite(mpp) and mpp >= 0, "mpp must be a number of microns, or 0 for what the file says", given=mpp)
     key = (file_key(path, "slide"), mpp)
-    if key not in _KNOWN:
-        if len(_KNOWN) >= 4096:
-            _KNOWN.clear()
+    found = _KNOWN.get(key)
+    if found is None:
         read_bytes(path, most=16)  # refuses what is no file
         slide, said = _described(path)
-        _KNOWN[key] = replace(slide, mpp=_agreed(said, mpp))
-    return _KNOWN[key]
+        found = replace(slide, mpp=_agreed(said, mpp))
+        _kept(_KNOWN, key, found)
+    return found
 
 
 #: Slides by file and what was told of their microns.
 _KNOWN: dict[Any, Slide] = {}
+
+
+def _kept(known: dict[Any, Any], key: Hashable, value: Any) -> None:
+    """Keep what is known of a file; of very many files it is found out again."""
+    if len(known) >= 4096:
+        known.clear()
+    known[key] = value
 
 
 def _described(path: str) -> tuple[Slide, tuple[float, float]]:
@@ -241,12 +248,12 @@ def _downsample(whole: tuple[int, int], level: tuple[int, int]) -> float:
 def _opened(path: str) -> OpenedSlide:
     """This thread's handle of a slide. Raises :class:`ImageError` for what is no slide."""
     key = file_key(path, "slide")
-    if key not in _OPENERS:
-        if len(_OPENERS) >= 4096:
-            _OPENERS.clear()
-        _OPENERS[key] = _opener(path, key)
+    opener = _OPENERS.get(key)
+    if opener is None:
+        opener = _opener(path, key)
+        _kept(_OPENERS, key, opener)
     with broken_as("the slide cannot be opened"):
-        return borrowed(key, path, _OPENERS[key])
+        return borrowed(key, path, opener)
 
 
 #: By which of the two each file is opened.
@@ -313,11 +320,11 @@ def address_digest(address: Address) -> str:
 def digest_of(path: str) -> str:
     """As :func:`slide_digest`, with errors that do not name the file."""
     key = file_key(path, "slide")
-    if key not in _DIGESTS:
-        if len(_DIGESTS) >= 4096:
-            _DIGESTS.clear()
-        _DIGESTS[key] = _digested(path)
-    return _DIGESTS[key]
+    digest = _DIGESTS.get(key)
+    if digest is None:
+        digest = _digested(path)
+        _kept(_DIGESTS, key, digest)
+    return digest
 
 
 _DIGESTS: dict[Any, str] = {}

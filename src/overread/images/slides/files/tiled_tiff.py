@@ -6,6 +6,7 @@ not the label, not the photograph of the whole glass, not a thumbnail. A tile wi
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 import mmap
@@ -60,14 +61,19 @@ class Plane:
     first: int = 0
 
 
+#: Numbers of open files: those of objects in memory are given again.
+_NUMBERS = itertools.count(1)
+
+
 class TileFile:
-    """A TIFF in tiles that is open, for one thread: its pages, and any window of their samples."""
+    """A TIFF in tiles that is open: its pages, and any window of their samples. Each thread keeps the tiles that it decoded."""
 
     def __init__(self, path: str) -> None:
         import tifffile
 
         _quiet()
         _require_sound(path)
+        self._number, self._lock = next(_NUMBERS), threading.Lock()
         self._size = os.stat(path).st_size
         self.tiff = tifffile.TiffFile(path, is_ndpi=False, is_lsm=False, is_scanimage=False)
 
@@ -78,7 +84,7 @@ class TileFile:
 
     def close(self) -> None:
         """Let go of the file and of its decoded tiles."""
-        _DECODED.forget(id(self))
+        _DECODED.forget(self._number)
         self.tiff.close()
 
     def placed(self, page: Any, first: int = 0) -> Plane:
@@ -98,8 +104,9 @@ class TileFile:
             return b""
         if at + count > self._size:
             raise ImageError("the file is cut off", given=f"{self._size:,} bytes, a tile ends at {at + count:,}")
-        self.tiff.filehandle.seek(at)
-        data = self.tiff.filehandle.read(count)
+        with self._lock:
+            self.tiff.filehandle.seek(at)
+            data = self.tiff.filehandle.read(count)
         if len(data) != count:
             raise ImageError("the file is cut off", given=f"{len(data):,} of {count:,} bytes of a tile")
         return bytes(data)
@@ -135,7 +142,7 @@ class TileFile:
         return pixels
 
     def _tile(self, planes: Sequence[Plane], level: int, column: int, row: int, blank: int) -> NDArray[Any]:
-        key = (id(self), level, column, row)
+        key = (self._number, level, column, row)
         kept = _DECODED.get(key)
         if kept is None:
             samples = [self._samples(plane, column, row, blank) for plane in planes]
