@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
@@ -53,9 +53,7 @@ from overread.study import outline_steps
 from overread.study.class_levels import NO_CLASS, cut_classes, judge_levels, tree_judged_by
 from overread.study.context import RunContext, cases_of, predictions_at, predictions_of, refuse_seen
 from overread.study.question import DESPITE, OperatingRule, Study
-
-if TYPE_CHECKING:
-    pass
+from overread.study.slides import lesion_search, lesion_tables
 
 #: What may change when a model is there: how it is judged, and with what means it is computed.
 JUDGING = frozenset({"rule", "sensitivity", "specificity", "cost", "decide", "cost_matrix", "prevalence", "margin", "margin_of", "net_benefit_at", "fixed", "primary", "subgroups", "despite", "judge_at",
@@ -86,9 +84,7 @@ def run(
         require_trainable(study, network)
     study, cases = open_study(study, folder, progress)  # a wrong table leaves nothing behind
     with folder_lock(folder):
-        context = RunContext(
-            study, folder, Path(cache) if cache else None, network, clock, progress, say, cases, verbose
-        )
+        context = RunContext(study, folder, Path(cache) if cache else None, network, clock, progress, say, cases, verbose)  # fmt: skip
         sweep(context)
         begin(context, cases)
         for step in STEPS:
@@ -184,9 +180,7 @@ def _write_agreement(context: RunContext, cases: GradedCases) -> None:
     seed = context.study.training.seed
     if cases.questions:
         found = panels_of(cases.questions, rule=cases.rule, seed=seed)
-        answers = pd.concat(
-            [held.table.assign(question=name) for name, held in cases.questions.items()], ignore_index=True
-        )
+        answers = pd.concat([held.table.assign(question=name) for name, held in cases.questions.items()], ignore_index=True)  # fmt: skip
     elif cases.grades is not None:
         found, answers = panel_of(cases.grades, rule=cases.rule, seed=seed), cases.grades.table
     else:
@@ -213,8 +207,7 @@ def split(context: RunContext) -> None:
         reason = "the same patient or image is in a later part of the given split"
         excluded += [(case, reason) for case in sorted(dropped)]
         context.say(f"  {count(len(dropped), 'case')} left out of training or tuning: {reason}")
-    cut = cut_classes(context, usable, parts)
-    if cut:
+    if cut := cut_classes(context, usable, parts):
         parts = without(usable, parts, cut, found, NO_CLASS)
         excluded += [(case, NO_CLASS) for case in sorted(cut)]
     _write_excluded(context, excluded)
@@ -258,6 +251,7 @@ def train(context: RunContext) -> None:
     recipe = recipe_of(study)
     taught = taught_with(cases, recipe.extra_inputs)
     masks = [context.mask_digest(cases)] if cases.target.task.dense else []  # the labels lie in their files
+    masks += [lesion_tables.outlines_digest(cases)] if context.slides else []
     key = fingerprint([taught, parts.table.to_csv(), recipe, study.training.weights, study.resources.limit, *masks])
     if context.done("model", key, "model/model.json"):
         context.say("the model is there already")
@@ -273,6 +267,10 @@ def train(context: RunContext) -> None:
         from overread.cells.segmenter import train_segmenter
 
         model = train_segmenter(cases, parts, recipe, **how)
+    elif context.slides:
+        from overread.slides.tile_training import train_on_slides
+
+        model = train_on_slides(cases, parts, recipe, **how)
     else:
         from overread.learning.train import train as train_model
 
@@ -292,8 +290,11 @@ def rehearse(context: RunContext) -> Preflight:
     """What training would do, looked at in seconds: nothing is trained and the test part stays closed."""
     from overread.learning.train import rehearse_training
 
-    if context.dense:
-        raise InputError("a training that outlines objects is not rehearsed", given="--mask", todo="train for a short while: overread run TABLE … --budget 3m")  # fmt: skip
+    if context.dense or context.slides:
+        what, given = (
+            ("that outlines objects", "--mask") if context.dense else ("on tiles of slides", "a table of slides")
+        )
+        raise InputError(f"a training {what} is not rehearsed", given=given, todo="train for a short while: overread run TABLE … --budget 3m")  # fmt: skip
     study, cases, parts = context.study, context.usable(), Split.load(context.folder / "split.csv")
     digests = dict(zip(paths(cases), context.prints(cases)["digest"], strict=True))
     return rehearse_training(cases, parts, recipe_of(study), weights=study.training.weights or None, cache=context.cache, digests=digests,
@@ -317,16 +318,21 @@ def predict(context: RunContext) -> None:
 
     cases, parts, resources = context.usable(), Split.load(context.folder / "split.csv"), context.study.resources
     model = load_model(context.folder)
-    key = fingerprint([model.digest, cases.digest])
+    outlines = [lesion_tables.outlines_digest(cases)] if context.slides else []
+    key = fingerprint([model.digest, cases.digest, *outlines])
     if context.done("predictions", key, "predictions/tuning.csv", "predictions/test.csv"):
         return
     began = context.clock.elapsed
     refuse_seen(model, cases.only(parts, "test"))
     held_out = context.folder / HELD_OUT
+    if context.slides:
+        from overread.study.slides.slide_steps import predict_slides
+
+        answers = predict_slides(context, model, cases, parts)
     for part in ("tuning", "test"):
-        if (
-            part == "tuning" and held_out.exists()
-        ):  # of networks that have not seen the patient; the ensemble has seen all
+        if context.slides:
+            predictions = answers[part]
+        elif part == "tuning" and held_out.exists():  # of networks that have not seen the patient
             predictions = predictions_at(context.folder, held_out)
         else:
             predictions = predict_cases(model, cases.only(parts, part), device=resources.device, threads=resources.threads,
@@ -347,9 +353,14 @@ def _baseline(context: RunContext, cases: Cases, parts: Split) -> Predictions:
 
 @checked
 def evaluate(context: RunContext) -> None:
-    """``evaluation/``: operating points frozen on tuning data, then the test set through its one door."""
+    """``evaluation/``: operating points frozen on tuning data, then the test set through its one door; of slides the lesions too."""
     if context.dense:
         return outline_steps.evaluate(context)
+    _evaluate(context)
+    lesion_search.judge_lesions(context)
+
+
+def _evaluate(context: RunContext) -> None:
     study, tuning, test = context.study, context.predictions("tuning"), context.predictions("test")
     if (patients := test.table["patient"].nunique()) < FEWEST:
         context.say(f"not judged: the test part has {count(patients, 'patient')}, and nothing is judged below {FEWEST}")
@@ -376,9 +387,8 @@ def evaluate(context: RunContext) -> None:
     result = evaluate_predictions(test, at=points or None, by=list(subgroups), seed=study.training.seed,
                                   ledger=context.folder / "ledger.jsonl", model=trained.get("key", ""), prevalence=rule.prevalence or None, fixed=rule.fixed,
                                   net_benefit_at=rule.net_benefit_at or None, primary=rule.primary, pending=True)  # fmt: skip
-    result.extended(estimates=(*beside, *doubt.estimates), more={**doubt.more, **agreed}).save(
-        context.folder / "evaluation"
-    )
+    whole = result.extended(estimates=(*beside, *doubt.estimates), more={**doubt.more, **agreed})
+    whole.save(context.folder / "evaluation")
     judge_levels(context, tuning, test, result, frozen_by)
     _judge_folds(context)
     context.note("evaluation", key, context.clock.elapsed - began)
@@ -390,9 +400,8 @@ def _judge_folds(context: RunContext) -> None:
     path = context.folder / HELD_OUT
     if path.exists():
         seed, fixed = context.study.training.seed, context.study.operating_point.fixed
-        evaluate_predictions(predictions_at(context.folder, path), by=["fold"], seed=seed, fixed=fixed).save(
-            context.folder / "evaluation" / "folds"
-        )
+        found = evaluate_predictions(predictions_at(context.folder, path), by=["fold"], seed=seed, fixed=fixed)
+        found.save(context.folder / "evaluation" / "folds")
 
 
 @checked
@@ -437,7 +446,7 @@ def explain(context: RunContext) -> None:
 
     It is said where there are none: a model without such maps, or a budget at its end.
     """
-    if context.dense:
+    if context.dense or context.slides:  # of slides the heat map is the map
         return
     from overread.explanation.map_files import LIST, read_entries
     from overread.learning.predict import load_model
@@ -465,7 +474,7 @@ def index(context: RunContext) -> None:
 
     It takes as long as predicting every case; where the budget has no time for it, that is said.
     """
-    if context.dense:
+    if context.dense or context.slides:
         return
     from overread.learning.predict import load_model
     from overread.study.run_index import build_index
@@ -514,18 +523,7 @@ def set_up(context: RunContext, cases: Cases) -> None:
         step(context)
 
 
-STEPS: tuple[Callable[[RunContext], None], ...] = (
-    audit,
-    tell_findings,
-    split,
-    train,
-    predict,
-    evaluate,
-    show_errors,
-    explain,
-    index,
-    report,
-)
+STEPS: tuple[Callable[[RunContext], None], ...] = (audit, tell_findings, split, train, predict, evaluate, show_errors, explain, index, report)  # fmt: skip
 
 
 # -- the table and the answers of a study -------------------------------------------------------------------------
@@ -542,6 +540,8 @@ def open_study(study: Study, folder: Path, progress: Progress = silent) -> tuple
     cases = cases_of(study, progress)
     if cases.target.task.dense:
         outline_steps.refuse_points(rule)
+    if cases.slides:
+        lesion_tables.refuse_unfit_slides(cases)
     require_decidable(cases.target, rule=rule.decide, costs=rule.cost_matrix or None)
     if study.training.recipe:
         from overread.learning.recipe import refuse_unfit

@@ -1,0 +1,102 @@
+"""How many lesions a study of slides found: the places of its test part against the true lesions, in the ledger."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from overread.cases.split import Split
+from overread.core.errors import checked
+from overread.core.files import fingerprint, write_csv, write_json
+from overread.core.phrases import count
+from overread.evaluation.detection import Localisation, judge_marks, judge_marks_by, read_marks
+from overread.evaluation.ledger import settle
+from overread.evaluation.subgroups import FEWEST
+from overread.study.context import RunContext
+from overread.study.outline_steps import file_names, image_keys
+from overread.study.slides.lesion_tables import MAPS, NOT_JUDGED, PLACES, TRUTH, lesions_of, read_places
+
+#: What the search for lesions is judged into.
+SEARCH = "evaluation/lesions"
+
+
+@checked
+def judge_lesions(context: RunContext) -> None:
+    """``evaluation/lesions/``: how many of the true lesions of the test part were found, at so many false alarms a slide, also by source
+    and subgroup; the tables beside are what `overread froc` takes. It is a look of its own in the ledger."""
+    home, ledger = context.folder / "predictions", context.folder / "ledger.jsonl"
+    if not context.slides or not (context.folder / "evaluation" / "metrics.json").exists():
+        return
+    places, truth, test = (
+        read_places(home / PLACES / "test.csv"),
+        read_places(home / TRUTH / "test.csv"),
+        context.predictions("test"),
+    )
+    groups = list(dict.fromkeys(["source", *context.study.columns.subgroups]))
+    seed = context.study.training.seed
+    key = fingerprint([places.to_csv(), truth.to_csv(), test.digest, groups, seed])
+    if context.done("lesions", key, f"{SEARCH}/froc.json"):
+        return
+    images = judged_slides(context)
+    judged = truth[truth["judged"] == 1]
+    if not len(judged) or images["patient"].nunique() < FEWEST:
+        why = f"{count(len(judged), 'lesion')} to find" if not len(judged) else f"{count(images['patient'].nunique(), 'patient')} with known lesions, and nothing is judged below {FEWEST}"  # fmt: skip
+        context.say(f"  the search for lesions is not judged: the test part has {why}")
+        return
+    began, folder = context.clock.elapsed, context.folder / SEARCH
+    marks = read_marks(*search_tables(folder, places, judged, images))
+    found = judge_marks(marks, seed=seed, ledger=ledger, pending=True)
+    left_out = int((places["region"] == NOT_JUDGED).sum())
+    found = _with_left_out(found, left_out, int((truth["judged"] == 0).sum()))
+    found.save(folder)
+    write_json(
+        folder / "groups.json", judge_marks_by(marks, images[[name for name in groups if name in images]], seed=seed)
+    )
+    context.note("lesions", key, context.clock.elapsed - began)
+    settle(ledger)
+
+
+@checked
+def judged_slides(context: RunContext) -> pd.DataFrame:
+    """A row for each slide of the test part whose lesions are known and that was looked at: ``image``, ``patient``, ``source``, and the subgroups."""
+    cases = context.usable().only(Split.load(context.folder / "split.csv"), "test")
+    known = np.array([one is not None for one in lesions_of(cases)])
+    there = np.array([(context.folder / "predictions" / MAPS / f"{name}.tif").exists() for name in file_names(cases)])
+    table = cases.table.assign(image=image_keys(cases))[
+        ["image", "patient", "source", *context.study.columns.subgroups]
+    ]
+    return table[known & there].reset_index(drop=True)
+
+
+@checked
+def search_tables(
+    folder: Path, places: pd.DataFrame, lesions: pd.DataFrame, images: pd.DataFrame
+) -> tuple[Path, Path, Path]:
+    """Write ``marks.csv``, ``lesions.csv`` and ``images.csv`` as `overread froc` takes them: what is not judged is in none of them."""
+    marks = places[places["region"] != NOT_JUDGED]
+    marks = marks.assign(lesion=[str(region) if region >= 0 else "" for region in marks["region"]])
+    marks = marks[marks["case"].isin(images["image"])]
+    made = {
+        "marks": marks.rename(columns={"case": "image"})[["image", "score", "lesion", "x", "y", "area"]],
+        "lesions": lesions.rename(columns={"case": "image", "region": "lesion"})[
+            ["image", "lesion", "x", "y", "longest", "area", "group"]
+        ],
+        "images": images,
+    }
+    paths = {name: write_csv(folder / f"{name}.csv", table, float_format="%.7g") for name, table in made.items()}
+    return paths["marks"], paths["lesions"], paths["images"]
+
+
+def _with_left_out(found: Localisation, marks: int, lesions: int) -> Localisation:
+    """With what was left out of the judgement, in words and in counts."""
+    if not (marks or lesions):
+        return found
+    said = f"{count(lesions, 'area')} of isolated tumour cells, or otherwise not judged, {'is' if lesions == 1 else 'are'} left out, and {count(marks, 'mark')} on {'it' if lesions == 1 else 'them'} {'is' if marks == 1 else 'are'} neither found nor false"  # fmt: skip
+    return replace(
+        found,
+        cautions=(*found.cautions, said),
+        counts={**found.counts, "not judged": {"lesions": lesions, "marks": marks}},
+    )

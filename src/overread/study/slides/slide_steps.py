@@ -1,0 +1,130 @@
+"""Predicting slides: a heat map each, the places that stand out, and one answer a slide by a rule that tuning slides choose.
+
+The answer of a slide is an ordinary prediction, by which everything in :mod:`overread.study.steps` judges it; beside it stand
+its heat map, the places that stand out, and how many of the true lesions these are.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from overread.cases.cases import OUTLINES, Cases, paths
+from overread.cases.split import Split
+from overread.core.errors import InputError, checked
+from overread.core.files import read_json, write_csv, write_json
+from overread.core.phrases import count
+from overread.images.slides.lesion_outlines import Lesions
+from overread.images.slides.tissue import Tissue
+from overread.learning.model import Model
+from overread.learning.predict import tabulate
+from overread.predictions import Predictions
+from overread.slides.slide_maps import SlideMaps, map_slides, slide_at
+from overread.study.context import RunContext, refuse_seen
+from overread.study.outline_steps import file_names, image_keys
+from overread.study.slides.lesion_tables import (
+    MAPS,
+    PLACES,
+    TRUTH,
+    found_places,
+    lesions_of,
+    read_places,
+    save_places,
+    true_lesions,
+)
+from overread.study.slides.slide_reading import SlideReading, choose_reading
+
+#: In ``predictions/``: of which model the maps are.
+OF = "maps/of.json"
+
+
+@checked
+def predict_slides(context: RunContext, model: Model, cases: Cases, parts: Split) -> dict[str, Predictions]:
+    """Maps of the tuning and the test part, how they are read by the tuning part, and what they say of both.
+
+    Writes ``predictions/maps``, ``tissue``, ``places`` and ``lesions``, and ``slides.json`` beside the model. A run that was
+    stopped goes on with the maps that are not there yet.
+    """
+    home = context.folder / "predictions"
+    refuse_seen(model, cases.only(parts, "test"))
+    _empty(home, model)
+    tuning, test = (cases.only(parts, part) for part in ("tuning", "test"))
+    mapped = {"tuning": _mapped(context, model, tuning, "tuning")}
+    reading = reading_of(model, tuning, *mapped["tuning"], read_places(home / PLACES / "tuning.csv"))
+    reading.save(context.folder / "model")
+    for line in reading.lines:
+        context.say(line)
+    mapped["test"] = _mapped(context, model, test, "test", reading.threshold)
+    return {part: slide_answers(model, held, mapped[part][0], reading, part) for part, held in (("tuning", tuning), ("test", test))}  # fmt: skip
+
+
+def _mapped(
+    context: RunContext, model: Model, cases: Cases, part: str, threshold: float = math.nan
+) -> tuple[SlideMaps, list[Lesions | None]]:
+    """The maps of a part and its true lesions; the tables of both, and of what was looked at, are written."""
+    home, resources, names = context.folder / "predictions", context.study.resources, file_names(cases)
+    mapped = map_slides(model, cases, home / MAPS, names, threshold=threshold, device=resources.device, threads=resources.threads,
+                        workers=resources.threads, progress=context.progress, say=context.say)  # fmt: skip
+    lesions, keyed = lesions_of(cases, context.say), replace(cases, table=cases.table.assign(case=image_keys(cases)))
+    save_places(
+        found_places(keyed, mapped.maps, lesions, model.about.recipe.tiles.radius), home / PLACES / f"{part}.csv"
+    )
+    save_places(true_lesions(keyed, lesions), home / TRUTH / f"{part}.csv")
+    write_csv(home / f"slides-{part}.csv", looked_at(keyed, names, mapped, home / MAPS), float_format="%.7g")
+    return mapped, lesions
+
+
+def _empty(home: Path, model: Model) -> None:
+    """Remove the maps of another model."""
+    told = home / OF
+    if told.exists() and read_json(told) == {"model": model.digest}:
+        return
+    for path in home.glob("maps/*"):
+        path.unlink()
+    write_json(told, {"model": model.digest})
+
+
+@checked
+def reading_of(model: Model, tuning: Cases, mapped: SlideMaps, lesions: list[Lesions | None], places: pd.DataFrame) -> SlideReading:  # fmt: skip
+    """How maps are read, by those of the tuning part."""
+    labels = tuning.table[tuning.target.columns[0]].to_numpy()
+    truth = np.where(labels == "", -1, np.isin(labels, list(tuning.target.positive)).astype(np.int64))
+    outlined = sum(lesions[row] is not None for row in mapped.maps)
+    any_lesion = any(one is not None and len(one) for one in lesions)
+    return choose_reading(model.about.recipe, mapped, truth, places, outlined if any_lesion else 0)
+
+
+@checked
+def slide_answers(model: Model, cases: Cases, mapped: SlideMaps, reading: SlideReading, part: str = "") -> Predictions:
+    """The table of predictions: the score of each slide by its map, of several slides of a case the highest."""
+    score = np.full(len(cases), np.nan)
+    for row, found in mapped.maps.items():
+        score[row] = found.score(reading.score)
+    highest = pd.Series(score).groupby(cases.table["case"].to_numpy()).transform("max").to_numpy(np.float64)
+    (positive,) = cases.target.positive
+    values = np.column_stack([highest if name == positive else 1 - highest for name in cases.target.names])
+    if np.isnan(values).any(axis=1).all():
+        raise InputError("none of the slides can be read", given=count(len(cases), "slide"))
+    made = tabulate(
+        values, replace(cases, table=cases.table.drop(columns=OUTLINES, errors="ignore")), cases.target, part
+    )
+    seen = (made.table["split"] == "") & model.saw(made.table["patient"].tolist())
+    return replace(made, table=made.table.assign(split=made.table["split"].mask(seen, "seen")), by=model.facts, identifiers=cases.identifiers)  # fmt: skip
+
+
+@checked
+def looked_at(cases: Cases, names: Sequence[str], mapped: SlideMaps, home: Path) -> pd.DataFrame:
+    """A row for each slide that has a map: size in µm, microns of a pixel, places that were looked at and that could not be read, and the shares of
+    its area by what they are; ``home``: where the tissue lies that the maps were made by."""
+    rows = []
+    for row, found in mapped.maps.items():
+        about, slide = found.about, slide_at(paths(cases)[row])
+        shares = Tissue.load(home / f"{names[row]}.tissue.png").shares
+        rows.append({"case": cases.table["case"].iloc[row], "width": about.size[0], "height": about.size[1], "mpp": slide.mpp, "looked": about.looked,
+                     "unread": about.unread, **{f"share {kind}": share for kind, share in shares.items()}})  # fmt: skip
+    return pd.DataFrame(rows)
