@@ -38,6 +38,7 @@ from overread.reporting.shown_cases import (
     regions,
     who,
 )
+from overread.reporting.slides import slide_results
 from overread.reporting.threshold import as_json, sliders
 from overread.reporting.words import Table
 from overread.tasks.target import Target
@@ -83,7 +84,8 @@ def report(folder: str | os.PathLike[str], *, case_names: bool = False, files: b
 def content(run: Run, drawn: dict[str, Figure | None], *, case_names: bool = False) -> dict[str, Any]:
     """Everything the template sets."""
     results, trust, names, tried = main_results, advice.trust(run), Names.of(run, case_names), sliders(run)
-    names.keep(run.folder, cases_shown(run))
+    slides = slide_results.read_slide_results(run.folder)
+    names.keep(run.folder, [*cases_shown(run), *(slide.case for slide in slides.slides)])
     headings = SECTIONS | (OUTLINED if run.task.dense else {})
     return {
         "run": run, "place": command_of([run.place]), "title": sections.title(run), "started": _date(run),
@@ -101,6 +103,8 @@ def content(run: Run, drawn: dict[str, Figure | None], *, case_names: bool = Fal
         "elsewhere": advice.elsewhere(run), "gallery": errors_and_correct(run, names), "who": who(run, names), "methods": methods(run), "regions": regions(run.regions), "region_findings": region_findings(run.regions), "checklists": None if run.task.dense else answered(run),
         "outcome": outline_results.outcome(run), "object_classes": outline_results.classes(run), "confused": outline_results.confused(run),
         "shown_images": outline_results.shown_images(run, names), "shown_words": outline_results.shown_words(run), "legend": outline_results.outline_legend(run),
+        "search_words": slide_results.search_words(slides), "search_tables": slide_results.search_tables(slides), "search_figure": slide_results.search_figure(slides),
+        "shown_slides": slide_results.shown_slides(run, slides, names), "slide_words": slide_results.slide_words(slides), "skipped": slide_results.skipped_table(slides),
         "many_classes": len(run.names) > 4, "next_steps": advice.next_steps(run), "provenance": sections.provenance(run), "names": words.name, "sentence": words.sentence,
     }  # fmt: skip
 

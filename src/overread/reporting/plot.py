@@ -82,7 +82,7 @@ FIGURES: dict[str, dict[str, Drawn]] = {
     "Shift": {"matrix": Drawn("pages.curve_shift:matrix_figure"), "gaps": Drawn("pages.curve_shift:gaps_figure")},
     "Plan": {"size": Drawn("pages.plan:draw_plan")},
     "Simulation": {"workflows": Drawn("pages.simulate:draw_simulation")},
-    "Localisation": {"froc": Drawn("pages.froc:froc_figure")},
+    "Localisation": {"froc": Drawn("figures.froc_curve:froc_figure")},
     "CalibrationChange": {"calibration": Drawn("pages.calibrate:draw_calibration")},
     "Explanation": {"map": Drawn("figures.explain:map_figure")},
     "Index": {"precision": Drawn("figures.answers:forest", "precision")},

@@ -53,7 +53,7 @@ from overread.study import outline_steps
 from overread.study.class_levels import NO_CLASS, cut_classes, judge_levels, tree_judged_by
 from overread.study.context import RunContext, cases_of, predictions_at, predictions_of, refuse_seen
 from overread.study.question import DESPITE, OperatingRule, Study
-from overread.study.slides import lesion_search, lesion_tables
+from overread.study.slides import lesion_search, lesion_tables, slide_views
 
 #: What may change when a model is there: how it is judged, and with what means it is computed.
 JUDGING = frozenset({"rule", "sensitivity", "specificity", "cost", "decide", "cost_matrix", "prevalence", "margin", "margin_of", "net_benefit_at", "fixed", "primary", "subgroups", "despite", "judge_at",
@@ -268,7 +268,7 @@ def train(context: RunContext) -> None:
 
         model = train_segmenter(cases, parts, recipe, **how)
     elif context.slides:
-        from overread.slides.tile_training import train_on_slides
+        from overread.slides.tile_classifier import train_on_slides
 
         model = train_on_slides(cases, parts, recipe, **how)
     else:
@@ -276,8 +276,7 @@ def train(context: RunContext) -> None:
 
         asked = len(cases) - len(parts.rows(cases, "train"))
         model = train_model(cases, parts, recipe, pairs=Audit.load(context.folder / "audit.json").pairs, predicted=asked, **how)  # fmt: skip
-    held_out = context.folder / HELD_OUT
-    held_out.unlink(missing_ok=True)
+    (held_out := context.folder / HELD_OUT).unlink(missing_ok=True)
     if model.held_out is not None:
         model.held_out.save(held_out)
     model.save(context.folder / "model")
@@ -397,8 +396,7 @@ def _evaluate(context: RunContext) -> None:
 
 def _judge_folds(context: RunContext) -> None:
     """``evaluation/folds/``: what networks say of patients they have not seen, as one test and fold by fold; no look at the test set."""
-    path = context.folder / HELD_OUT
-    if path.exists():
+    if (path := context.folder / HELD_OUT).exists():
         seed, fixed = context.study.training.seed, context.study.operating_point.fixed
         found = evaluate_predictions(predictions_at(context.folder, path), by=["fold"], seed=seed, fixed=fixed)
         found.save(context.folder / "evaluation" / "folds")
@@ -446,7 +444,9 @@ def explain(context: RunContext) -> None:
 
     It is said where there are none: a model without such maps, or a budget at its end.
     """
-    if context.dense or context.slides:  # of slides the heat map is the map
+    if context.slides:  # the heat map is the map
+        return slide_views.show_slides(context)
+    if context.dense:
         return
     from overread.explanation.map_files import LIST, read_entries
     from overread.learning.predict import load_model

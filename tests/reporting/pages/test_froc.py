@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from overread.evaluation.detection import Localisation, Marks, judge_marks
-from overread.reporting.pages.froc import froc_figure, froc_page
+from overread.reporting.figures.froc_curve import froc_figure
+from overread.reporting.pages.froc import froc_page
 
 
 @pytest.fixture
