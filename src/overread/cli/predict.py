@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 PREDICTED = ("image", "label", "patient", "case", "source", "view", "time")
 #: Those of a table whose objects are outlined, and whose outlines may be known.
 OUTLINED = ("mask", "pixel_size")
+#: Those of slides: microns of a pixel, and the outlines of lesions, where they are known.
+OF_SLIDES = ("pixel_size", "outlines")
 #: What of its layout counts then.
 LAID_OUT = ("images_in", "patient_from", "masks", "sheet", "encoding", "rename_label", "identifiers")
 #: Columns of it that go along into the predictions.
@@ -38,11 +40,11 @@ USUAL = "predictions.csv"
 
 def predict(
     model: Annotated[Path, typer.Argument(help="a run's folder, or a model's folder")],
-    columns: Annotated[Columns, Only((*PREDICTED, *OUTLINED, *CARRIED))],
+    columns: Annotated[Columns, Only((*PREDICTED, *OUTLINED, "outlines", *CARRIED))],
     layout: Annotated[Layout, Only(LAID_OUT)],
     resources: Annotated[Resources, Only(("device", "threads"))],
     images: Annotated[list[str], typer.Argument(help="images (one: printed for people; several, a folder, a zip or \"*.dcm\": a row each and a page), or a table; without any, the run's tuning and test parts")] = [],
-    output: Annotated[str, typer.Option("-o", "--output", help=f"the predictions, {USUAL} if not given; of outlines a folder, outlines if not given")] = "",
+    output: Annotated[str, typer.Option("-o", "--output", help=f"the predictions, {USUAL} if not given; of outlines a folder, outlines if not given, of slides too, slides if not given")] = "",
     names: Annotated[str, typer.Option(help="hash or keep: whether files stand under their names; keep if not given, of a table as when the model was trained")] = "",
     together: Annotated[bool | None, typer.Option("--one-case/--each-a-case", help="several images are those of one case (with --view or --time a value for each, behind commas), or a case each")] = None,
     as_trained: Annotated[bool, typer.Option("--as-trained", help="the model's own probabilities, without calibration by tuning data")] = False,
@@ -50,7 +52,7 @@ def predict(
 ) -> None:  # fmt: skip
     """Predict the run's tuning and test parts, the images of a table, or new images: for people, with what to think of it."""
     from overread.cases.sources.new_images import expanded, holds_images
-    from overread.study.context import outlines_objects
+    from overread.study.context import outlines_objects, reads_slides
 
     given = expanded(images)
     told: dict[str, object] = {"--one-case or --each-a-case": together is not None, "--json": as_json}
@@ -63,8 +65,12 @@ def predict(
         told |= {"--as-trained": as_trained, "--label": columns.label, "--view or --time": columns.view or columns.time}
         _refuse_unused(told, "objects are outlined in each image by itself")
         _outline(model, given, columns, layout, names, resources, Path(output or "outlines"))
-    elif columns.mask or columns.pixel_size:
-        raise InputError("masks and pixel sizes are of models that outline objects, and this one does not", given="--mask or --pixel-size", todo="leave them out")  # fmt: skip
+    elif reads_slides(model):
+        told |= {"--as-trained": as_trained, "--mask": columns.mask, "--view or --time": columns.view or columns.time}
+        _refuse_unused(told, "a slide is read by its tiles")
+        _read_slides(model, given, columns, layout, names, resources, Path(output or "slides"))
+    elif columns.mask or columns.pixel_size or columns.outlines:
+        raise InputError("masks, outlines and pixel sizes are of models that outline objects or read slides, and this one does not", given="--mask, --outlines or --pixel-size", todo="leave them out")  # fmt: skip
     elif len(given) == 1 and (columns.label or not holds_images(given[0])):
         _refuse_unused(told, "a table's predictions are a table")
         if not as_trained:
@@ -126,6 +132,64 @@ def _outline(
     say(f"{count(made.objects, 'object')} in {count(made.images, 'image')}")
     then = ["overread", "evaluate", made.table] if made.judged else ["overread", "measure", made.table]
     end([made.table, made.page], then)
+
+
+def _read_slides(
+    folder: Path, given: Sequence[str], columns: Columns, layout: Layout, names: str, resources: Resources, home: Path
+) -> None:
+    """Map slides of a table, a folder or one by one, and say what they show."""
+    from overread.cases.sources.mask_files import microns
+    from overread.cases.sources.new_images import holds_images, image_cases
+    from overread.cases.sources.outline_files import slides_among
+    from overread.cli.console import output_folder
+    from overread.core.errors import one_of
+    from overread.learning.inputs import new_cases
+    from overread.learning.predict import load_model
+    from overread.study.slides.new_slides import read_new_slides
+    from overread.study.slides.slide_rule import SlideReading
+
+    model = load_model(folder)
+    reading = SlideReading.load(folder / "model" if (folder / "model").is_dir() else folder)
+    table = len(given) == 1 and not holds_images(given[0])
+    usual = "hash" if table and model.about.names_salt else "keep"
+    hide = one_of(names or usual, ("keep", "hash"), "names") == "hash"
+    layout, kept = _layout(model, layout), (*columns.subgroups, *columns.keep_columns)
+    output_folder(str(home), home)
+    with bars() as progress:
+        if table:
+            roles = {name: getattr(columns, name) or None for name in (*PREDICTED, *OF_SLIDES)}
+            cases = new_cases(
+                model,
+                given[0],
+                names="hash" if hide else "keep",
+                roles=roles,
+                layout=layout,
+                keep=kept,
+                progress=progress,
+            )
+        else:
+            _refuse_columns(columns, "patient", "case")
+            whole = replace(model.about.planes, slides=False, tumour=())
+            cases = image_cases(given, model.target, planes=whole, layout=layout)
+            if columns.pixel_size:
+                cases = replace(cases, table=cases.table.assign(pixel_size=microns(columns.pixel_size, cases.table)))
+            cases = slides_among(cases, "yes", columns.outlines or None, model.about.planes, bool(columns.pixel_size))
+        for note in cases.notes:
+            say(f"  {note}")
+        made = read_new_slides(model, reading, cases, home, hide=hide, keep=kept, device=resources.device, threads=resources.threads, progress=progress, say=say)  # fmt: skip
+    say(
+        f"{count(made.slides, 'slide')}; {count(made.places, 'place')} from {reading.threshold:.3g} on, the threshold of tuning slides"
+    )
+    if made.seen:
+        say(
+            f"{count(made.seen, 'patient')} trained or tuned the model (split: seen): what is said of them is no test of it"
+        )
+    written = [
+        path
+        for name in ("predictions.csv", "places.csv", "lesions.csv", "slides.csv", "maps")
+        if (path := home / name).exists()
+    ]
+    end(written, ["overread", "evaluate", made.answers] if columns.label else ["overread", "serve", folder])
 
 
 def _table_of(model: Model, table: str, columns: Columns, layout: Layout, progress: Progress) -> Cases:

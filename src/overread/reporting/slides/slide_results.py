@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -84,13 +85,13 @@ def search_words(found: SlideResults) -> list[str]:
     """What was found of the lesions, in sentences."""
     if found.search is None:
         return []
-    say, c = words.in_sentence, found.search.counts
+    c = found.search.counts
     mean, eight = (next((e for e in found.search.estimates if e.metric == name and not e.undefined), None) for name in ("mean sensitivity", "sensitivity at 8 false positives per image"))  # fmt: skip
     lines = []
     if mean:
-        lines.append(f"Of {words.count(c['lesions'], 'lesion')} on {words.count(c['images'], 'slide')} it found {say(mean)} on average over ¼ to 8 false alarms a slide, as CAMELYON16 counts.")  # fmt: skip
+        lines.append(f"Of {words.count(c['lesions'], 'lesion')} on {words.count(c['images'], 'slide')} it found {_cell(mean)} on average over ¼ to 8 false alarms a slide, as CAMELYON16 counts.")  # fmt: skip
     if eight:
-        lines.append(f"At 8 false alarms a slide it found {say(eight)}.")
+        lines.append(f"At 8 false alarms a slide it found {_cell(eight)}.")
     lines += [words.sentence(caution) for caution in found.search.cautions]
     return [
         *lines,
@@ -127,7 +128,8 @@ def search_tables(found: SlideResults) -> list[Table]:
 def _cell(e: Estimate | None) -> str:
     if e is None or e.undefined:
         return words.NOTHING
-    return f"{words.percent(e.value)} ({words.interval(e, 0)})"
+    between = "" if not math.isfinite(e.low) else f" ({100 * e.low:.0f}–{100 * e.high:.0f})"
+    return f"{100 * e.value:.0f}\u00a0%{between}"
 
 
 @checked
@@ -202,7 +204,7 @@ def slide_svg(slide: ShownSlide, overview: str, heat: str, key: str, title: str)
     line = max(width, height) / 260
     size = f'width="{width:.0f}" height="{height:.0f}" preserveAspectRatio="none"'
     left = f'<image href="{escape(overview)}" {size}/>' if overview else f'<rect {size} fill="#bbb"/>'
-    right = f'<rect width="{width:.0f}" height="{height:.0f}" fill="#e8e8e8"/><image href="{escape(heat)}" {size}/>'
+    right = f'<rect width="{width:.0f}" height="{height:.0f}" fill="#e8e8e8"/><image href="{escape(heat)}" {size} style="image-rendering: pixelated"/>'
     drawn = _over(slide, line)
     inside = f'<g>{left}{drawn}</g><g transform="translate({width + gap:.0f} 0)">{right}{drawn}</g>'
     head = f'<svg xmlns="http://www.w3.org/2000/svg" class="slide" viewBox="0 0 {2 * width + gap:.0f} {height:.0f}">'

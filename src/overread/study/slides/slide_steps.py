@@ -37,7 +37,7 @@ from overread.study.slides.lesion_tables import (
     save_places,
     true_lesions,
 )
-from overread.study.slides.slide_reading import SlideReading, choose_reading
+from overread.study.slides.slide_rule import SlideReading, choose_reading
 
 #: In ``predictions/``: of which model the maps are.
 OF = "maps/of.json"

@@ -11,7 +11,7 @@ from overread.slides.heat_map import HeatMap
 from overread.study.context import RunContext
 from overread.study.outline_steps import file_names, image_keys
 from overread.study.slides.lesion_tables import MAPS, PLACES, lesions_of, read_places
-from overread.study.slides.slide_reading import SlideReading
+from overread.study.slides.slide_rule import SlideReading
 
 
 @checked

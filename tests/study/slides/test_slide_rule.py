@@ -11,7 +11,7 @@ import pytest
 from overread.learning.recipe import Recipe
 from overread.slides.heat_map import MapAbout, write_map
 from overread.slides.slide_maps import SlideMaps
-from overread.study.slides.slide_reading import FALSE_ALLOWED, SlideReading, choose_reading
+from overread.study.slides.slide_rule import FALSE_ALLOWED, SlideReading, choose_reading
 
 
 def maps(tmp_path, peaks):
