@@ -185,6 +185,7 @@ def test_every_field_of_the_recipe_is_described():
     fields |= {f"segmentation.{f.name}" for f in dataclasses.fields(heads.Segmentation)}
     tiles = importlib.import_module("overread.images.slides.tile_settings")
     fields |= {f"tiles.{f.name}" for f in dataclasses.fields(tiles.Tiles)}
+    fields |= {f"tiles.tissue.{f.name}" for f in dataclasses.fields(tiles.TissueSettings)}
     assert fields == described
 
 

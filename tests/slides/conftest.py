@@ -7,17 +7,21 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import tifffile
 import torch
 from torch import Tensor, nn
 
+from overread.cases.cases import Cases
+from overread.cases.split import Split
 from overread.images.preprocess import Preprocess
 from overread.images.slides.slide import Slide, read_region
 from overread.images.slides.tile_settings import Tiles
 from overread.images.slides.tissue import Tissue
 from overread.learning.model import About, Model, Origin, make_network
 from overread.learning.recipe import Recipe
+from overread.synthetic.slides.slide_cohort import draw_slides
 from overread.tasks.target import Target
 
 TUMOUR = Target("binary", ("normal", "tumour"), ("tumour",))
@@ -123,3 +127,32 @@ def make_slide(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         return path
 
     return make
+
+
+# -- a cohort of phantom slides: eight of .8 mm, half of them with outlined tumour ---------------------------------------
+
+
+@pytest.fixture(scope="session")
+def tiny_slides(tmp_path_factory) -> Cases:
+    """A row a slide; of eight patients, at 2 µm a pixel."""
+    table = draw_slides(tmp_path_factory.mktemp("slides"), slides=8, patients=8, side=800, mpp=2.0, islands=("plain",),
+                        isolated=0.0, artefacts=False, seed=3)  # fmt: skip
+    drawn = pd.read_csv(table, keep_default_na=False)
+    held = pd.DataFrame({
+        "image": drawn["slide"] + "#slide", "case": [Path(name).stem for name in drawn["slide"]], "patient": drawn["patient"],
+        "source": drawn["scanner"], "view": "", "time": "", "split": "", "label": drawn["tumour"], "outlines": drawn["outlines"],
+    })  # fmt: skip
+    return Cases(held, Target("binary", ("no", "yes"), ("yes",)), str(table.parent))
+
+
+@pytest.fixture(scope="session")
+def tiny_split(tiny_slides) -> Split:
+    """The first of each class tunes, the second is tested, the others train."""
+    order = tiny_slides.table.groupby("label").cumcount()
+    part = order.map({0: "tuning", 1: "test"}).fillna("train")
+    return Split(tiny_slides.table[["case", "patient"]].assign(part=part), "by hand", 0)
+
+
+@pytest.fixture(scope="session")
+def slide_cache(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("cache")

@@ -1,0 +1,333 @@
+"""Training on slides: tiles are drawn, a network learns them, and rounds of hard negatives show it what it took for tumour."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from overread.cases.cases import Cases
+from overread.cases.split import Split
+from overread.core.errors import InputError, UnavailableError, UnsoundError, checked
+from overread.core.files import build, cache_folder, fingerprint, plain, read_json, write_json
+from overread.core.identifiers import marks
+from overread.core.phrases import count
+from overread.core.progress import Clock, Progress, Say, silent, unheard
+from overread.images.augment import Augmentation
+from overread.images.slides.tile_settings import Tiles
+from overread.learning.auto import Facts, make_probe
+from overread.learning.device import pick_device
+from overread.learning.model import Decision, Model
+from overread.learning.predict import predict_images
+from overread.learning.recipe import AUTO, Recipe
+from overread.learning.train import train
+from overread.networks import weights as stores
+from overread.networks.backbones import preferred
+from overread.slides.tile_table import (
+    PlacesOfSlides,
+    TileTable,
+    case_names,
+    draw_tiles,
+    find_places,
+    tile_cases,
+    tumour_of,
+)
+
+__all__ = ["TURNED_AND_STAINED", "settle_recipe", "train_on_slides"]
+
+#: What Liu 2017 (arXiv:1703.02442, section 3, "augmentation") does to tiles: all eight orientations alike, brightness by up to
+#: 64 / 255, saturation by up to .25, hue by up to .04 and contrast by up to .75 of theirs. Contrast is about mid-grey here.
+TURNED_AND_STAINED = Augmentation(flip_horizontal=0.5, turn=0.75, brightness=64 / 255, saturation=0.25, hue=0.04, contrast=0.75)  # fmt: skip
+#: Our own network that begins at half the side: tiles are large.
+FROM_SCRATCH = "unet_small"
+#: Tiles where neither number nor budget says how many; the fewest and the most that a budget asks for; and for each so many tiles
+#: for training one for tuning, within bounds.
+USUAL, FEWEST, MOST, TUNING, TUNING_BOUNDS = 8192, 256, 32_768, 4, (64, 4096)
+#: A budget should suffice for so many epochs, of the share of the time that steps may fill; and the share of the free disk that
+#: tiles may take.
+EPOCHS, FILLED, DISK = 12, 0.7, 0.25
+#: How long a look for hard negatives takes, in trainings.
+LOOK = 0.25
+
+
+@checked
+def train_on_slides(
+    cases: Cases, split: Split, recipe: Recipe = AUTO, *, weights: str | Path | None = None, folder: str | Path | None = None,
+    cache: str | Path | None = None, digests: dict[str, str] | None = None, clock: Clock | None = None, reserve: float = 0.0,
+    device: str = "", threads: int = 0, network: bool = True, progress: Progress = silent, say: Say = unheard,
+) -> Model:  # fmt: skip
+    """Train a model on tiles of the slides of the training part, its snapshot chosen on tiles of the tuning part.
+
+    The arguments are those of :func:`overread.learning.train.train`; ``cases``: a row a slide, with the files of their outlines
+    in the column ``outlines``. What the recipe and its ``tiles`` leave open is planned by the time, the disk and the weights at
+    hand. After the first fit, each of ``tiles.hard_negatives`` rounds adds the normal tiles that the model takes for tumour
+    most, to both parts, and fits anew; of all fits the one stays that tells the tiles of tuning apart best. With the same
+    ``folder`` it goes on where it was stopped. Raises :class:`UnsoundError` where a part has no slide with outlined tumour or
+    none with normal tissue, :class:`InputError` for slides or outlines that cannot be read.
+    """
+    clock, device = clock or Clock(), pick_device(device)
+    cache = Path(cache) if cache else cache_folder()
+    rows = _rows(cases, split)
+    recipe, told = settle_recipe(recipe, weights=weights, device=device)
+    look = partial(find_places, cases, tiles=recipe.tiles, cache=cache, digests=digests, threads=threads, progress=progress, say=say)  # fmt: skip
+    places = {part: look(rows=own, part="training" if part == "train" else part) for part, own in rows.items()}
+    checkpoints = Path(folder) if folder else None
+    key = fingerprint([cases.taught, recipe, str(weights), clock.limit, {part: [*own.tolist(), *(g.name for g in places[part].grids)] for part, own in rows.items()}])  # fmt: skip
+    plan = _kept_plan(checkpoints, key)
+    if plan is None:
+        plan = PlannedTiles(*_number(recipe, cache, device, clock, reserve))
+        if checkpoints:
+            write_json(checkpoints / "tiles.json", {"key": key, "plan": plain(plan)})
+    recipe = recipe.changed(tiles=replace(recipe.tiles, number=plan.number))
+    for decision in (*told, plan.decision):
+        say(decision.line)
+    job = SlideTraining(cases, places, recipe, checkpoints, key, clock, reserve, threads, device, progress, say,
+                        {"weights": weights, "cache": cache, "network": network})  # fmt: skip
+    model, drawn = job.in_rounds()
+    seen = marks(cases.table["patient"].iloc[np.union1d(*rows.values())], model.about.salt)
+    about = replace(model.about, seen=seen, decisions=(*told, plan.decision, *drawn, *model.about.decisions))
+    return replace(model, about=about, held_out=None)
+
+
+def _rows(cases: Cases, split: Split) -> dict[str, NDArray[np.int64]]:
+    """The labelled slides of training and tuning."""
+    tumour_of(cases.target)
+    rows = {part: split.rows(cases, part) for part in ("train", "tuning")}
+    rows = {part: own[cases.labelled[own]] for part, own in rows.items()}
+    if not all(len(own) for own in rows.values()):
+        raise UnsoundError("the split leaves no slides for training or for tuning",
+                           given=" and ".join(str(len(own)) for own in rows.values()))  # fmt: skip
+    return rows
+
+
+# -- the plan ----------------------------------------------------------------------------------------------------------
+
+
+@checked
+def settle_recipe(
+    recipe: Recipe, *, weights: str | Path | None = None, device: str = "cpu"
+) -> tuple[Recipe, tuple[Decision, ...]]:  # fmt: skip
+    """The recipe with what tiles settle: method, network, size, fusion, orientations, augmentation; and why.
+
+    Raises :class:`InputError` for a size, a fusion or members that do not go with tiles.
+    """
+    tiles, told = recipe.tiles, list[Decision]()
+    if recipe.image_size not in (0, tiles.size):
+        raise InputError("tiles are shown as they are", given=f"image_size={recipe.image_size}, tiles.size={tiles.size}", todo="leave out image_size, or set tiles.size")  # fmt: skip
+    if recipe.members > 1:
+        raise InputError("one network is taught on tiles", given=f"members={recipe.members}", todo="leave members out, and compare or average runs")  # fmt: skip
+    recipe = recipe.changed(image_size=tiles.size, members=1)
+    if len(tiles.mpp) > 1 and recipe.fusion == "single":
+        recipe = recipe.changed(fusion="concat")
+        told.append(Decision("magnifications", ", ".join(tiles.views), "µm a pixel, centred on the same point: a dense layer on the features of all (fusion concat)"))  # fmt: skip
+    if len(tiles.mpp) == 1 and recipe.fusion != "single":
+        raise InputError("tiles of one magnification have nothing to be fused", given=f"fusion {recipe.fusion}",
+                         todo="name several: --set tiles.mpp=[0.5,1,2]; or leave fusion out")  # fmt: skip
+    if recipe.method == "auto":
+        names = (recipe.backbone,) if recipe.backbone else preferred(device)
+        found = next((name for name in names if stores.find(name, folder=weights) is not None), "")
+        method, backbone = ("finetune", found) if found and recipe.filters == 1 else ("scratch", recipe.backbone or FROM_SCRATCH)  # fmt: skip
+        why = "pretrained weights are at hand" if method == "finetune" else "its filters are not those of the pretrained weights" if found else "no pretrained weights are at hand"  # fmt: skip
+        recipe = recipe.changed(method=method, backbone=backbone)
+        told.append(Decision("method", f"{method}, {backbone}", why))
+    if recipe.method == "scratch" and not recipe.backbone:
+        recipe = recipe.changed(backbone=FROM_SCRATCH)
+        told.append(Decision("backbone", FROM_SCRATCH, "a small network that begins at half the side: tiles are large"))
+    if recipe.augment == "standard":
+        recipe = recipe.changed(augmentation=TURNED_AND_STAINED, augment="given")
+        if recipe.method != "features":
+            told.append(Decision("augmentation", "eight orientations, brightness, saturation, hue, contrast", "as Liu 2017; training tiles only"))  # fmt: skip
+    if not recipe.views and recipe.method != "features":
+        recipe = recipe.changed(views=8)
+        told.append(Decision("orientations", "8", "the mean of all is the answer, as tissue has no upright (--set views=1 is eight times quicker)"))  # fmt: skip
+    return recipe, tuple(told)
+
+
+@dataclass(frozen=True)
+class PlannedTiles:
+    """How many tiles a training draws, and why."""
+
+    number: int
+    decision: Decision
+
+
+def _number(recipe: Recipe, cache: Path, device: str, clock: Clock, reserve: float) -> tuple[int, Decision]:
+    """As many tiles as are asked for, or as the time and the disk allow."""
+    tiles = recipe.tiles
+    each = len(tiles.mpp) * tiles.size**2 * 3 * (1 + 1 / TUNING) * (1 + tiles.hard_negatives / 4)  # bytes
+    free = shutil.disk_usage(cache if cache.exists() else cache.parent).free
+    number, why = tiles.number, "asked for"
+    if not number:
+        number, why = USUAL, "usual; give --budget to use a given time, or --set tiles.number=…"
+        if clock.limit is not None and recipe.backbone:
+            step = (
+                make_probe(_facts(tiles), device, recipe.filters)(recipe.backbone, tiles.size, 8, "float32")
+                / 8
+                * len(tiles.mpp)
+            )
+            seconds = FILLED * max(0.0, clock.left - reserve) / (1 + tiles.hard_negatives * (1 + LOOK))
+            number = int(np.clip(seconds / (EPOCHS * step), FEWEST, MOST))
+            why = (
+                f"a tile takes about {step * 1000:.0f} ms a pass, and {EPOCHS} of each should fit into {seconds:.0f} s"
+            )
+        if number * each > DISK * free:
+            number, why = max(FEWEST, int(DISK * free / each)), f"a quarter of the free disk, {free / 1e9:.1f} GB"
+    if number * each > free:
+        raise UnavailableError("the disk is too small for the tiles", given=f"{number * each / 1e9:.1f} GB needed, {free / 1e9:.1f} GB free",
+                               todo="free some space, choose another cache, or fewer tiles: --set tiles.number=…")  # fmt: skip
+    size = f"{number * each / 1e9:.1f} GB" if number * each >= 5e7 else f"{number * each / 1e6:.1f} MB"
+    return number, Decision("tiles", f"{number:,}", f"{why}; decoded once, {size} of the cache")
+
+
+def _facts(tiles: Tiles) -> Facts:
+    return Facts(images=USUAL, patients=1, fewest=1, side=tiles.size, colour=True)
+
+
+def _kept_plan(folder: Path | None, key: str) -> PlannedTiles | None:
+    """The plan that an interrupted training kept; None, and no round, where another was trained here."""
+    if folder is None or not (path := folder / "tiles.json").exists():
+        return None
+    held = read_json(path)
+    if isinstance(held, dict) and held.get("key") == key:
+        return build(PlannedTiles, held["plan"], where=path.name)
+    for old in folder.glob("round-*"):
+        shutil.rmtree(old)
+    return None
+
+
+# -- rounds ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class SlideTraining:
+    """What the rounds of a training share; ``how``: what each fit is given besides."""
+
+    cases: Cases
+    places: dict[str, PlacesOfSlides]
+    recipe: Recipe
+    folder: Path | None
+    key: str
+    clock: Clock
+    reserve: float
+    threads: int
+    device: str
+    progress: Progress
+    say: Say
+    how: dict[str, Any]
+
+    @property
+    def tiles(self) -> Tiles:
+        """How slides are cut."""
+        return self.recipe.tiles
+
+    def in_rounds(self) -> tuple[Model, tuple[Decision, ...]]:
+        """The model of the round that tells the tiles of tuning apart best, and what was decided."""
+        held, told, models = self.first(), list[Decision](), list[Model]()
+        rounds = self.tiles.hard_negatives
+        for done in range(rounds + 1):
+            began = time.monotonic()
+            told += self.told(held, done)
+            models.append(self.fit(held, done))
+            spent = time.monotonic() - began
+            if done == rounds:
+                break
+            if self.clock.limit is not None and self.clock.left - self.reserve < (0.3 + LOOK) * spent:
+                told.append(self.heard(Decision("hard negatives", f"{count(done, 'round')} of {rounds}", "the budget is used up")))  # fmt: skip
+                break
+            held = self.harder(models[-1], held, done + 1)
+        if len(models) == 1:
+            return models[0], tuple(told)
+        scores = [self.score(model, held["tuning"]) for model in models]
+        best = max(range(len(models)), key=lambda at: (round(scores[at], 6), at))
+        why = "tells the tiles of tuning slides, hard ones among them, apart best: " + ", ".join(f"{score:.3f}" for score in scores)  # fmt: skip
+        return models[best], (
+            *told,
+            self.heard(Decision("round of hard negatives", f"{best} of {len(models) - 1}", why)),
+        )
+
+    def heard(self, decision: Decision) -> Decision:
+        """A decision, said at once."""
+        self.say(decision.line)
+        return decision
+
+    def first(self) -> dict[str, TileTable]:
+        """The tiles of the first fit."""
+        number = {"train": self.tiles.number, "tuning": self.fewer(self.tiles.number)}
+        return {part: draw_tiles(places, number[part], self.tiles, seed=self.recipe.seed, operation=part, threads=self.threads, progress=self.progress)
+                for part, places in self.places.items()}  # fmt: skip
+
+    def fewer(self, number: int) -> int:
+        """Tiles of tuning beside so many for training."""
+        return int(np.clip(number // TUNING, *TUNING_BOUNDS))
+
+    def told(self, held: dict[str, TileTable], done: int) -> list[Decision]:
+        """The tiles of a fit, counted."""
+        what = "tiles" if not done else f"tiles after round {done}"
+        return [self.heard(Decision(f"{what} of {part}", f"{len(table):,}", table.told(self.cases))) for part, table in held.items()]  # fmt: skip
+
+    def fit(self, held: dict[str, TileTable], done: int) -> Model:
+        """A model of these tiles, in its share of the time that is left."""
+        later = self.tiles.hard_negatives - done
+        left = self.clock.left - self.reserve
+        kept = left * (1 - 1 / (1 + later * (1 + LOOK) + (LOOK if self.tiles.hard_negatives else 0))) if math.isfinite(left) and left > 0 else 0.0  # fmt: skip
+        drawn, split = tile_cases(self.cases, held, self.tiles)
+        folder = self.folder / f"round-{done}" if self.folder and self.tiles.hard_negatives else self.folder
+        return train(drawn, split, self.recipe, folder=folder, clock=self.clock, reserve=self.reserve + kept, threads=self.threads,
+                     device=self.device, progress=self.progress, say=self.say if not done else unheard, **self.how)  # fmt: skip
+
+    def harder(self, model: Model, held: dict[str, TileTable], done: int) -> dict[str, TileTable]:
+        """The tiles and, of further normal ones, those that the model takes for tumour most."""
+        path = self.folder / f"round-{done}" / "tiles.json" if self.folder else None
+        if path and path.exists() and (kept := read_json(path)).get("key") == fingerprint([self.key, model.digest]):
+            found = {part: TileTable(pd.DataFrame(table)) for part, table in kept["tiles"].items()}
+        else:
+            found = {part: self.hardest(model, part, held[part], done) for part in held}
+            if path:
+                write_json(path, {"key": fingerprint([self.key, model.digest]), "tiles": {part: table.table.to_dict("list") for part, table in found.items()}})  # fmt: skip
+        self.say(f"  round {done} of hard negatives: {', '.join(f'{len(table):,} in {part}' for part, table in found.items())} normal tiles that the model takes for tumour most")  # fmt: skip
+        return {part: held[part].joined(found[part]) for part in held}
+
+    def hardest(self, model: Model, part: str, held: TileTable, done: int) -> TileTable:
+        """Of as many normal tiles of one part as are looked at, those with the highest score."""
+        looked, added = self.tiles.hard_looked or self.tiles.number, self.tiles.hard_added or max(1, self.tiles.number // 4)  # fmt: skip
+        if part == "tuning":
+            looked, added = self.fewer(looked), max(1, added // TUNING)
+        table = draw_tiles(self.places[part], looked, self.tiles, seed=self.recipe.seed, operation=f"round {done} {part}", normal=True,
+                           threads=self.threads, progress=self.progress).table  # fmt: skip
+        known = set(zip(held.table["slide"], held.table["place"], strict=True))
+        fresh = [(slide, place) not in known for slide, place in zip(table["slide"], table["place"], strict=True)]
+        table = table[np.array(fresh, bool)].drop_duplicates(["slide", "place"]).reset_index(drop=True)
+        table = table.assign(round=f"{done}-")
+        if table.empty:
+            return TileTable(table)
+        scores = self.answers(model, TileTable(table), part)[
+            :, self.cases.target.names.index(tumour_of(self.cases.target))
+        ]
+        order = np.argsort(-scores, kind="stable")[:added]
+        return TileTable(table.iloc[np.sort(order)].reset_index(drop=True))
+
+    def answers(self, model: Model, table: TileTable, part: str) -> NDArray[np.float64]:
+        """What a model says of tiles, (N, 2), each seen in one orientation."""
+        quick = replace(model, about=replace(model.about, recipe=model.about.recipe.changed(views=1)))
+        drawn, _ = tile_cases(self.cases, {part: table}, self.tiles)
+        values, errors = predict_images(quick, drawn, device=self.device, threads=self.threads, progress=self.progress)
+        if errors:
+            raise InputError("tiles cannot be read", given=next(iter(errors.values())), todo="run `overread audit`")
+        known = ~np.isnan(values).any(axis=1)  # of tiles of several magnifications the first row has the answer
+        by_case = pd.DataFrame(values[known].astype(np.float64), index=drawn.table["case"].to_numpy()[known])
+        return by_case.loc[case_names(self.cases, table, part)].to_numpy()
+
+    def score(self, model: Model, table: TileTable) -> float:
+        """How well a model tells the tiles of tuning apart: what chooses a snapshot."""
+        target = self.cases.target
+        yes = target.names.index(tumour_of(target))
+        labels = np.where(table.table["tumour"], yes, 1 - yes)
+        return float(target.task.answer_score(self.answers(model, table, "tuning"), labels))

@@ -1,0 +1,150 @@
+"""Places and draws of tiles, against slow restatements."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from skimage.draw import polygon2mask
+
+from overread.cases.cases import Cases, paths
+from overread.core.errors import InputError, UnsoundError
+from overread.images.read import read_image
+from overread.images.slides.lesion_outlines import Lesion, Lesions, read_lesions
+from overread.images.slides.slide import Level, Slide, open_slide
+from overread.images.slides.tile_settings import Tiles
+from overread.images.slides.tissue import Tissue
+from overread.slides.tile_table import (
+    ASIDE,
+    NORMAL,
+    NOTHING,
+    TUMOUR,
+    classify,
+    draw_tiles,
+    find_places,
+    lay_out,
+    tile_cases,
+    tumour_of,
+)
+from overread.tasks.target import Target
+
+TILES = Tiles(size=32, mpp=(2.0, 8.0), centre=16, stride=16, jitter=4)
+
+
+def circle(x: float, y: float, radius: float, group: str = "", excluded: bool = False) -> Lesion:
+    angle = np.linspace(0, 2 * np.pi, 60, endpoint=False)
+    return Lesion(np.stack([x + radius * np.cos(angle), y + radius * np.sin(angle)], 1), group=group, excluded=excluded)
+
+
+@pytest.fixture(scope="module")
+def places(tiny_slides, slide_cache):
+    return find_places(tiny_slides, np.arange(8), TILES, slide_cache, threads=2)
+
+
+def test_what_a_place_is_by_every_micron_of_it():
+    slide = Slide("", "generic-tiff", 1000, 700, 1.0, (Level(1000, 700, 1.0),))
+    rng = np.random.default_rng(0)
+    tissue = Tissue((rng.random((44, 63)) < 0.6).astype(np.uint8), 16.0)
+    lesions = Lesions((circle(300, 300, 90), circle(700, 200, 12, excluded=True), circle(600, 500, 60, "Ignore*", True), circle(640, 500, 40)))  # fmt: skip
+    tiles = Tiles(size=64, mpp=(1.0,), centre=32, stride=32, least_tissue=0.5)
+    found = classify(slide, tissue, lesions, tiles)
+    fine = np.kron(tissue.kinds, np.ones((16, 16)))
+    masks = [polygon2mask((900, 1200), each.polygon[:, ::-1]) for each in lesions.lesions]
+    x, y = lay_out(slide.size, tiles)
+    assert found.shape == (22, 32) == (len(y), len(x))
+    checked = Counter()
+    for row, column in np.ndindex(found.shape):
+        top, left = int(y[row]), int(x[column])
+        around = fine[max(0, top - 32) : top + 32, max(0, left - 32) : left + 32].sum() / 64**2
+        inside = [mask[top - 16 : top + 16, left - 16 : left + 16].mean() for mask in masks]
+        if abs(around - 0.5) < 0.01 or any(0 < share < 0.01 for share in inside):
+            continue  # too near to call by whole microns
+        expected = NOTHING if around < 0.5 else ASIDE if inside[2] else TUMOUR if any(inside) else NORMAL
+        assert found[row, column] == expected
+        checked[expected] += 1
+    assert set(checked) == {NOTHING, NORMAL, TUMOUR, ASIDE}
+    assert sum(checked.values()) > 500
+
+
+def test_a_draw_is_of_each_class_then_of_each_slide_alike(places, tiny_slides):
+    drawn = draw_tiles(places, 800, TILES, seed=1, operation="train", threads=2).table
+    assert drawn["tumour"].sum() == 400
+    for which in (False, True):
+        having = places.rows[places.counts[:, int(which)] > 0]
+        many = drawn["slide"][drawn["tumour"] == which].value_counts().reindex(having, fill_value=0)
+        assert ((many - 400 / len(having)) ** 2 / (400 / len(having))).sum() < 24.3  # chi² of 7 degrees: p = .001
+    assert places.counts[:, 0].max() > 1.1 * places.counts[:, 0].min()  # though not all have as many places
+
+
+def test_every_tile_has_the_label_of_its_place_also_when_moved(places, tiny_slides):
+    drawn = draw_tiles(places, 200, TILES, seed=1, operation="train", threads=1).table
+    addresses = paths(tiny_slides)
+    for slide, some in drawn.groupby("slide"):
+        file = tiny_slides.table["outlines"].iloc[slide]
+        held = open_slide(addresses[slide].partition("#")[0])
+        lesions = read_lesions(Path(tiny_slides.root) / file, held) if file else Lesions()
+        mask = lesions.raster(held.size, 1.0) > 0 if len(lesions) else np.zeros((1, 1), bool)
+        for row in some.itertuples():
+            square = mask[int(row.y) - 15 : int(row.y) + 15, int(row.x) - 15 : int(row.x) + 15]
+            around = mask[int(row.y) - 18 : int(row.y) + 18, int(row.x) - 18 : int(row.x) + 18]
+            assert not square.any() if not row.tumour else around.any()
+    moved = ((drawn["x"] - 16) % 32, (drawn["y"] - 16) % 32)
+    shifts = np.unique(np.concatenate([np.minimum(each, 32 - each) for each in moved]))
+    assert set(shifts) == {0, 2, 4, 6, 8}  # whole pixels of 2 µm, at most 4
+
+
+def test_a_draw_depends_on_neither_the_order_of_the_table_nor_the_processes(places, tiny_slides, slide_cache):
+    once = draw_tiles(places, 60, TILES, seed=5, operation="train", threads=1)
+    shuffled = tiny_slides.take(np.array([3, 1, 7, 0, 2, 6, 5, 4]))
+    again = draw_tiles(find_places(shuffled, np.arange(8), TILES, slide_cache, threads=1), 60, TILES, seed=5, operation="train", threads=2)  # fmt: skip
+    one, two = (tile_cases(slides, {"train": made}, TILES)[0].table for slides, made in ((tiny_slides, once), (shuffled, again)))  # fmt: skip
+    assert one.equals(two)
+    other = tile_cases(tiny_slides, {"train": draw_tiles(places, 60, TILES, seed=6, operation="train")}, TILES)[0]
+    assert not one["image"].equals(other.table["image"])
+
+
+def test_tiles_are_cases_of_their_slide_s_patient_a_view_a_magnification(places, tiny_slides, tiny_split):
+    parts = {part: draw_tiles(replace(places, counts=np.where(np.isin(places.rows, tiny_split.rows(tiny_slides, part))[:, None], places.counts, 0)),
+                              20, TILES, seed=1, operation=part) for part in ("train", "tuning")}  # fmt: skip
+    cases, split = tile_cases(tiny_slides, parts, TILES)
+    assert len(cases) == 80
+    assert cases.table.groupby("case")["view"].apply(sorted).map(tuple).unique().tolist() == [("2", "8")]
+    whose = tiny_slides.table.set_index("case")["patient"]
+    assert (cases.table["patient"] == cases.table["slide"].map(whose)).all()
+    assert not {*cases.only(split, "train").table["patient"]} & {*cases.only(split, "tuning").table["patient"]}
+    assert not cases.only(split, "test").table.size
+    image = read_image(paths(cases)[0])
+    assert image.pixels.shape == (32, 32, 3)
+
+
+def test_slides_that_teach_nothing_are_told(tiny_slides, slide_cache):
+    table = tiny_slides.table.copy()
+    ill = table.index[table["label"] == "yes"]
+    table.loc[ill[0], "outlines"] = ""
+    table.loc[ill[1], "label"] = "no"
+    said: list[str] = []
+    found = find_places(replace(tiny_slides, table=table), np.arange(8), TILES, slide_cache, threads=2, say=said.append)
+    assert set(found.rows) == set(range(8)) - {ill[0], ill[1]}
+    assert [line.partition("—")[0].strip() for line in said] == ["slides that teach nothing: 1 of 8 in training"] * 2
+    assert any("without outlines" in line and "pooling=attention" in line for line in said)
+    assert any("correct the label" in line for line in said)
+
+
+def test_a_slide_that_changed_and_a_part_without_tumour_are_refused(places, tiny_slides, slide_cache):
+    with pytest.raises(InputError, match="changed"):
+        find_places(tiny_slides, np.arange(2), TILES, slide_cache, digests={paths(tiny_slides)[0]: "0" * 64}, threads=1)
+    healthy = replace(places, counts=places.counts * np.array([1, 0]))
+    with pytest.raises(UnsoundError, match="yes, in 8 slides"):
+        draw_tiles(healthy, 10, TILES, seed=1, operation="train")
+    with pytest.raises(InputError, match="two classes"):
+        tumour_of(Target("classes", ("a", "b", "c")))
+
+
+def test_columns_of_slides_go_with_their_tiles(places, tiny_slides):
+    aged = Cases(tiny_slides.table.assign(age=np.arange(8.0)), tiny_slides.target, tiny_slides.root)
+    made, _ = tile_cases(aged, {"train": draw_tiles(places, 10, TILES, seed=1, operation="train")}, TILES)
+    assert (made.table["age"] == made.table["slide"].map(aged.table.set_index("case")["age"])).all()
+    assert "outlines" not in made.table

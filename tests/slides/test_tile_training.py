@@ -1,0 +1,158 @@
+"""Training on tiles: what is settled, rounds of hard negatives, and the same bytes again."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from overread.cases.split import Split
+from overread.core.errors import InputError, UnavailableError, UnsoundError
+from overread.core.progress import Clock
+from overread.images.augment import Augmentation, draw
+from overread.images.slides.tile_settings import Tiles
+from overread.learning.model import Model
+from overread.learning.recipe import Recipe
+from overread.slides import tile_training
+from overread.slides.tile_training import TURNED_AND_STAINED, settle_recipe, train_on_slides
+
+TILES = Tiles(size=32, mpp=(2.0,), centre=16, stride=16, jitter=4, number=48)
+TINY = Recipe(method="scratch", backbone="cnn_small", epochs=1, batch_size=16, learning_rate=2e-3, precision="float32", tiles=TILES, seed=2)  # fmt: skip
+
+
+@pytest.fixture
+def taught(tiny_slides, tiny_split, slide_cache):
+    def train(recipe: Recipe = TINY, **how) -> Model:
+        return train_on_slides(
+            tiny_slides, tiny_split, recipe, cache=slide_cache, **{"threads": 1, "device": "cpu", **how}
+        )
+
+    return train
+
+
+def test_a_model_of_tiles_knows_how_slides_are_cut_and_whom_it_saw(taught, tiny_slides, tiny_split, tmp_path):
+    said: list[str] = []
+    model = taught(say=said.append, threads=2)
+    assert model.about.recipe.tiles == TILES
+    assert model.target == tiny_slides.target
+    assert model.about.preprocess.size == (32, 32)
+    known = tiny_slides.table.loc[np.union1d(tiny_split.rows(tiny_slides, "train"), tiny_split.rows(tiny_slides, "tuning")), "patient"]  # fmt: skip
+    assert model.has_seen(known.tolist()) == len(known) == 6
+    assert not model.has_seen(tiny_slides.only(tiny_split, "test").table["patient"].tolist())
+    assert any("tumour 24 tiles of 2 slides of 2 patients" in line for line in said)
+    assert any("KB of the cache" in line or "MB of the cache" in line for line in said)
+    assert Model.load(model.save(tmp_path)).digest == model.digest
+
+
+def test_what_tiles_settle():
+    recipe, told = settle_recipe(Recipe(method="scratch", tiles=replace(TILES, mpp=(0.5, 1.0))))
+    assert (recipe.fusion, recipe.image_size, recipe.views, recipe.members, recipe.backbone) == (
+        "concat",
+        32,
+        8,
+        1,
+        "unet_small",
+    )
+    assert recipe.augmentation == TURNED_AND_STAINED
+    assert {each.what for each in told} == {"magnifications", "backbone", "augmentation", "orientations"}
+    own = Augmentation(flip_horizontal=0.5)
+    kept, _ = settle_recipe(
+        Recipe(method="scratch", augment="given", augmentation=own, views=1, fusion="single", tiles=TILES)
+    )
+    assert (kept.augmentation, kept.views, kept.fusion) == (own, 1, "single")
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"image_size": 64}, "shown as they are"),
+        ({"members": 5}, "one network"),
+        ({"fusion": "concat"}, "one magnification"),
+    ],
+)
+def test_what_does_not_go_with_tiles_is_refused(fields, words):
+    with pytest.raises(InputError, match=words):
+        settle_recipe(Recipe(method="scratch", tiles=TILES, **fields))
+
+
+def test_the_augmentation_of_the_paper_has_eight_orientations_alike():
+    drawn = draw(TURNED_AND_STAINED, seed=1, epoch=0, samples=np.arange(8000), size=(32, 32), channels=3)
+    linear = np.rint(drawn.matrices[:, :, :2]).reshape(-1, 4).astype(int)
+    kinds, many = np.unique(linear, axis=0, return_counts=True)
+    assert len(kinds) == 8
+    assert ((many - 1000) ** 2 / 1000).sum() < 24.3  # chi² of 7 degrees: p = .001
+    assert np.abs(drawn.brightness).max() <= 64 / 255
+    assert np.abs(drawn.hue).max() <= 0.04
+
+
+def test_the_plan_is_by_time_and_disk(tmp_path, monkeypatch):
+    recipe, _ = settle_recipe(Recipe(method="scratch", tiles=replace(TILES, number=0)))
+    usual, why = tile_training._number(recipe, tmp_path, "cpu", Clock(), 0.0)
+    assert usual == tile_training.USUAL
+    assert "usual" in why.why
+    monkeypatch.setattr(tile_training, "make_probe", lambda *_: lambda *_: 0.08)  # 10 ms a tile
+    number, _ = tile_training._number(recipe, tmp_path, "cpu", Clock(1000.0), 100.0)
+    assert number == pytest.approx(0.7 * 900 / (12 * 0.01), rel=0.01)
+    full = type("Usage", (), {"free": 20e6})
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: full)
+    number, decision = tile_training._number(recipe, tmp_path, "cpu", Clock(), 0.0)
+    assert number * 32 * 32 * 3 * 1.25 <= 5e6
+    assert "free disk" in decision.why
+    with pytest.raises(UnavailableError, match="disk"):
+        tile_training._number(recipe.changed(tiles=replace(TILES, number=10_000)), tmp_path, "cpu", Clock(), 0.0)
+
+
+def test_a_part_without_slides_is_refused(tiny_slides, slide_cache):
+    split = Split(tiny_slides.table[["case", "patient"]].assign(part="train"), "by hand", 0)
+    with pytest.raises(UnsoundError, match="no slides for training or for tuning"):
+        train_on_slides(tiny_slides, split, TINY, cache=slide_cache)
+
+
+@pytest.mark.slow
+def test_rounds_add_what_was_taken_for_tumour_and_a_resumed_training_has_the_same_bytes(taught, tmp_path, monkeypatch):
+    recipe = TINY.changed(tiles=replace(TILES, hard_negatives=1, hard_looked=40, hard_added=9))
+    said: list[str] = []
+    whole = taught(recipe, folder=tmp_path / "whole", say=said.append)
+    assert any("tiles after round 1 of train: 57 — normal 33 tiles" in line for line in said)
+    assert any("round of hard negatives" in line for line in said)
+    looked = tile_training.SlideTraining.answers
+
+    class Killed(Exception):
+        pass
+
+    def killed(*_):
+        raise Killed
+
+    monkeypatch.setattr(tile_training.SlideTraining, "harder", killed)
+    with pytest.raises(Killed):
+        taught(recipe, folder=tmp_path / "halves")
+    monkeypatch.undo()
+    assert taught(recipe, folder=tmp_path / "halves", threads=2).digest == whole.digest
+    asked: list[str] = []
+    monkeypatch.setattr(tile_training.SlideTraining, "hardest", lambda *_: asked.append("looked again"))
+    monkeypatch.setattr(tile_training.SlideTraining, "answers", looked)
+    assert taught(recipe, folder=tmp_path / "halves").digest == whole.digest
+    assert not asked
+
+
+@pytest.mark.slow
+def test_the_tiles_added_are_those_of_the_highest_score(taught, monkeypatch):
+    held: dict[str, object] = {}
+    whole = tile_training.SlideTraining.hardest
+
+    def watched(self, model, part, table, done):
+        found = whole(self, model, part, table, done)
+        if part == "train":
+            every = replace(self.recipe.tiles, hard_added=10**6)
+            asked = whole(replace(self, recipe=self.recipe.changed(tiles=every)), model, part, table, done)
+            held.update(found=self.answers(model, found, part)[:, 1], every=self.answers(model, asked, part)[:, 1])
+            known = set(zip(table.table["slide"], table.table["place"]))
+            assert not known & set(zip(found.table["slide"], found.table["place"]))
+            assert not found.table["tumour"].any()
+        return found
+
+    monkeypatch.setattr(tile_training.SlideTraining, "hardest", watched)
+    taught(TINY.changed(tiles=replace(TILES, hard_negatives=1, hard_looked=40, hard_added=9)))
+    assert np.allclose(np.sort(held["found"]), np.sort(held["every"])[-9:])
