@@ -141,9 +141,9 @@ def test_a_fusion_is_learned_on_frozen_features_that_are_made_once(track, cache,
     model = train(*track, recipe, cache=tmp_path, folder=tmp_path / "checkpoints", threads=1)
     assert made == [len(track[0].only(track[1], "train")) + len(track[0].only(track[1], "tuning"))]
     assert [row["epoch"] for row in model.history] == [1, 2, 3, 4]
-    again = train(*track, recipe, cache=tmp_path, folder=tmp_path / "checkpoints", threads=1)
-    assert again.digest == model.digest
-    assert again.digest == Model.load(model.save(tmp_path / "model")).digest
+    for folder in ("checkpoints", "anew"):
+        assert train(*track, recipe, cache=tmp_path, folder=tmp_path / folder, threads=1).digest == model.digest
+    assert Model.load(model.save(tmp_path / "model")).digest == model.digest
     test = track[0].only(track[1], "test")
     scores = predict(Model.load(tmp_path / "model"), test, threads=1).scores
     assert np.allclose(scores, predict(model, test, threads=1).scores)

@@ -13,7 +13,7 @@ import tifffile
 import torch
 from torch import Tensor, nn
 
-from overread.cases.cases import Cases
+from overread.cases.cases import Cases, Planes
 from overread.cases.split import Split
 from overread.images.preprocess import Preprocess
 from overread.images.slides.slide import Slide, read_region
@@ -142,7 +142,7 @@ def tiny_slides(tmp_path_factory) -> Cases:
         "image": drawn["slide"] + "#slide", "case": [Path(name).stem for name in drawn["slide"]], "patient": drawn["patient"],
         "source": drawn["scanner"], "view": "", "time": "", "split": "", "label": drawn["tumour"], "outlines": drawn["outlines"],
     })  # fmt: skip
-    return Cases(held, Target("binary", ("no", "yes"), ("yes",)), str(table.parent))
+    return Cases(held, Target("binary", ("no", "yes"), ("yes",)), str(table.parent), planes=Planes(slides=True))
 
 
 @pytest.fixture(scope="session")

@@ -389,9 +389,8 @@ def initial_network(
     :class:`UnavailableError` where ``features`` or ``finetune`` would work on random weights.
     """
     if not recipe.backbone:
-        return _whole(_with_taps(None, recipe, preprocess, outputs), recipe, outputs, places, pool, extra), Origin(
-            NO_BACKBONE, 0
-        )
+        with seeded(recipe.seed, 0, 0, "initial weights of the fusion"):
+            return _whole(_with_taps(None, recipe, preprocess, outputs), recipe, outputs, places, pool, extra), Origin(NO_BACKBONE, 0)  # fmt: skip
     found = stores.find(recipe.backbone, folder=weights) if weights else None
     if found is None and recipe.method != "scratch":
         raise UnavailableError(f"{recipe.method} needs pretrained weights of {recipe.backbone}", given=repr(weights),

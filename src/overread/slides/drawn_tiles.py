@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from overread.cases.cases import Cases, paths
+from overread.cases.cases import Cases, outline_paths, paths
 from overread.cases.split import Split
 from overread.core import random
 from overread.core.errors import ImageError, InputError, UnsoundError, checked, require
@@ -43,6 +43,7 @@ __all__ = [
     "classify",
     "draw_tiles",
     "find_places",
+    "find_tissue_places",
     "lay_out",
     "tile_address",
     "tile_cases",
@@ -55,6 +56,8 @@ NOTHING, NORMAL, TUMOUR, ASIDE = 0, 1, 2, 3
 _NONE = 1e-5
 #: How often the jitter of a tile is drawn anew where it would change its label; then it stays where it is.
 _TRIES = 8
+#: Seconds that one slide may take: finding tissue reads all of it.
+SLIDE_SECONDS = 3600.0
 #: Places that are classified at a time.
 _AT_A_TIME = 1 << 16
 _FORMAT = 1
@@ -157,31 +160,61 @@ def find_places(
     hears which slides teach nothing, and why. Raises :class:`InputError` for slides that cannot be read, that have
     changed since their ``digests`` were taken, and for outlines that cannot be read.
     """
-    addresses, outlines = paths(cases), outline_paths(cases)
-    folder = cache / "slides"
-    folder.mkdir(parents=True, exist_ok=True)
-    kept: list[tuple[int, tuple[int, int], Path]] = []
     tumour = cases.table["label"].to_numpy() == tumour_of(cases.target)
-    told: dict[str, int] = {}
+    outlines, told, kept = outline_paths(cases), dict[str, int](), list[tuple[int, dict[str, Any]]]()
+    for row, made in _surveyed(cases, rows, outlines, tiles, cache, digests, threads, progress):
+        why = _why_not(bool(tumour[row]), bool(outlines[row]), made)
+        if why:
+            told[why] = told.get(why, 0) + 1
+        else:
+            kept.append((row, made))
+    for why, many in told.items():
+        say(f"  slides that teach nothing: {many} of {len(rows)} in {part} — {why}")
+    return _places(cases, kept, cache, outlines)
+
+
+@checked
+def find_tissue_places(
+    cases: Cases, tiles: Tiles, cache: Path, *, digests: dict[str, str] | None = None, threads: int = 0, progress: Progress = silent,
+    say: Say = unheard,
+) -> PlacesOfSlides:  # fmt: skip
+    """The places of all slides that have tissue, whatever their labels and outlines; ``say`` hears how many have none.
+
+    Raises :class:`InputError` as :func:`find_places` does.
+    """
+    outlines = [""] * len(cases)
+    found = list(_surveyed(cases, np.arange(len(cases)), outlines, tiles, cache, digests, threads, progress))
+    kept = [(row, made) for row, made in found if made["normal"]]
+    if len(kept) < len(found):
+        say(f"  slides without tissue, left out: {len(found) - len(kept)} of {len(found)}")
+    return _places(cases, kept, cache, outlines)
+
+
+def _places(cases: Cases, kept: list[tuple[int, dict[str, Any]]], cache: Path, outlines: list[str]) -> PlacesOfSlides:
+    counts = np.array([(made["normal"], made["tumour"]) for _, made in kept], np.int64).reshape(-1, 2)
+    rows = np.array([row for row, _ in kept], np.int64)
+    return PlacesOfSlides(cases, rows, counts, tuple(cache / "slides" / made["grid"] for _, made in kept), tuple(outlines[row] for row in rows))  # fmt: skip
+
+
+def _surveyed(
+    cases: Cases, rows: NDArray[np.int64], outlines: list[str], tiles: Tiles, cache: Path, digests: dict[str, str] | None,
+    threads: int, progress: Progress,
+) -> Iterator[tuple[int, dict[str, Any]]]:  # fmt: skip
+    """What :func:`_survey` tells of the slide in each row."""
+    addresses, folder = paths(cases), cache / "slides"
+    folder.mkdir(parents=True, exist_ok=True)
     failed: list[str] = []
     tasks = ((addresses[row], outlines[row], (digests or {}).get(addresses[row], "")) for row in rows)
-    with closing(contained(_survey, tasks, common=(tiles, str(folder)), workers=threads or cores())) as found:
+    common = (tiles, list(cases.planes.tumour), str(folder))
+    with closing(contained(_survey, tasks, common=common, workers=threads or cores(), seconds=SLIDE_SECONDS)) as found:
         for done, (row, made) in enumerate(zip(rows.tolist(), found, strict=True), 1):
             progress("looking for places of tiles", done, len(rows))
             if isinstance(made, ImageError):
                 failed.append(made.reason or str(made))
-                continue
-            why = _why_not(bool(tumour[row]), bool(outlines[row]), made)
-            if why:
-                told[why] = told.get(why, 0) + 1
             else:
-                kept.append((row, (made["normal"], made["tumour"]), folder / made["grid"]))
+                yield row, made
     if failed:
         raise InputError(f"{count(len(failed), 'slide')} cannot be read", given=failed[0], todo="run `overread audit`, which sets them aside")  # fmt: skip
-    for why, many in told.items():
-        say(f"  slides that teach nothing: {many} of {len(rows)} in {part} — {why}")
-    return PlacesOfSlides(cases, np.array([row for row, _, _ in kept], np.int64), np.array([each for _, each, _ in kept], np.int64).reshape(-1, 2),
-                          tuple(path for _, _, path in kept), tuple(outlines[row] for row, _, _ in kept))  # fmt: skip
 
 
 def _why_not(tumour: bool, outlined: bool, made: dict[str, Any]) -> str:
@@ -195,16 +228,7 @@ def _why_not(tumour: bool, outlined: bool, made: dict[str, Any]) -> str:
     return "" if made["normal"] or made["tumour"] else "no tissue was found on them"
 
 
-@checked
-def outline_paths(cases: Cases) -> list[str]:
-    """Full paths of the outlines of each slide; blank where it has none."""
-    if "outlines" not in cases.table:
-        return [""] * len(cases)
-    root = Path(cases.root)
-    return [str(root / each) if each else "" for each in cases.table["outlines"].fillna("").astype(str)]
-
-
-def _survey(address: str, outlines: str, digest: str, tiles: Tiles, folder: str) -> dict[str, Any]:
+def _survey(address: str, outlines: str, digest: str, tiles: Tiles, tumour: list[str], folder: str) -> dict[str, Any]:
     """In a process of its own: the places of a slide, counted; their grid is in the folder, where it may have been before."""
     found = content_digest(address)
     if digest not in ("", found):
@@ -214,6 +238,7 @@ def _survey(address: str, outlines: str, digest: str, tiles: Tiles, folder: str)
         [
             _FORMAT,
             found,
+            tumour,
             parse(address).mpp,
             drawn,
             tiles.size,
@@ -221,18 +246,24 @@ def _survey(address: str, outlines: str, digest: str, tiles: Tiles, folder: str)
             tiles.centre,
             tiles.stride,
             tiles.least_tissue,
+            tiles.tissue,
         ]
     )
     path = Path(folder) / f"places-{key}.png"
     slide = open_slide(parse(address).path, mpp=parse(address).mpp)
-    lesions = read_lesions(outlines, slide) if outlines else Lesions()
+    lesions = read_lesions(outlines, slide, tumour=tumour) if outlines else Lesions()
     codes = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) if path.exists() else None
     if codes is None:
         codes = classify(slide, find_tissue(slide, tiles.tissue), lesions, tiles)
         with publish(path) as beside:
             beside.write_bytes(cv2.imencode(".png", codes)[1].tobytes())
-    normal, tumour = (int((codes == code).sum()) for code in (NORMAL, TUMOUR))
-    return {"grid": path.name, "normal": normal, "tumour": tumour, "outlined": bool(dict(_marked(lesions)).get(TUMOUR))}
+    many = [int((codes == code).sum()) for code in (NORMAL, TUMOUR)]
+    return {
+        "grid": path.name,
+        "normal": many[0],
+        "tumour": many[1],
+        "outlined": bool(dict(_marked(lesions)).get(TUMOUR)),
+    }
 
 
 # -- the draw ----------------------------------------------------------------------------------------------------------
@@ -316,7 +347,9 @@ def _placed(
     tasks = ((addresses[places.rows[slide]], places.outlines[slide], table["x"].to_numpy(), table["y"].to_numpy(),
               table["tumour"].to_numpy().astype(np.uint8), _shifts(table["draw"].to_numpy(), tiles, seed, operation))
              for slide, table in zip(used, made, strict=True))  # fmt: skip
-    with closing(contained(_moved, tasks, common=(tiles,), workers=threads or cores())) as found:
+    with closing(
+        contained(_moved, tasks, common=(tiles, list(places.cases.planes.tumour)), workers=threads or cores())
+    ) as found:
         for done, (table, moved) in enumerate(zip(made, found, strict=True), 1):
             if isinstance(moved, ImageError):
                 raise InputError(
@@ -337,13 +370,14 @@ def _shifts(draws: NDArray[np.int64], tiles: Tiles, seed: int, operation: str) -
 
 def _moved(
     address: str, outlines: str, x: NDArray[np.float64], y: NDArray[np.float64], tumour: NDArray[np.uint8],
-    shifts: NDArray[np.float64], tiles: Tiles,
+    shifts: NDArray[np.float64], tiles: Tiles, tumour_groups: list[str],
 ) -> NDArray[np.float64]:  # fmt: skip
     """In a process of its own: where tiles end, (2, N) µm, by the first of their shifts that leaves them their label."""
     made, still = np.stack([x, y]), np.ones(len(x), bool)
     marked: tuple[tuple[int, Lesions], ...] = ()
     if outlines and len(shifts):
-        marked = _marked(read_lesions(outlines, open_slide(parse(address).path, mpp=parse(address).mpp)))
+        slide = open_slide(parse(address).path, mpp=parse(address).mpp)
+        marked = _marked(read_lesions(outlines, slide, tumour=tumour_groups))
     wanted = np.where(tumour > 0, TUMOUR, NORMAL)
     for shift in shifts:
         at = np.flatnonzero(still)

@@ -21,7 +21,6 @@ from overread.core.files import build, cache_folder, fingerprint, plain, read_js
 from overread.core.identifiers import marks
 from overread.core.phrases import count
 from overread.core.progress import Clock, Progress, Say, silent, unheard
-from overread.images.augment import Augmentation
 from overread.images.slides.tile_settings import Tiles
 from overread.learning.auto import Facts, make_probe
 from overread.learning.device import pick_device
@@ -29,9 +28,7 @@ from overread.learning.model import Decision, Model
 from overread.learning.predict import predict_images
 from overread.learning.recipe import AUTO, Recipe
 from overread.learning.train import train
-from overread.networks import weights as stores
-from overread.networks.backbones import preferred
-from overread.slides.tile_table import (
+from overread.slides.drawn_tiles import (
     PlacesOfSlides,
     TileTable,
     case_names,
@@ -40,14 +37,11 @@ from overread.slides.tile_table import (
     tile_cases,
     tumour_of,
 )
+from overread.slides.slide_attention import train_on_bags
+from overread.slides.tile_recipe import settle_recipe
 
-__all__ = ["TURNED_AND_STAINED", "settle_recipe", "train_on_slides"]
+__all__ = ["train_on_slides"]
 
-#: What Liu 2017 (arXiv:1703.02442, section 3, "augmentation") does to tiles: all eight orientations alike, brightness by up to
-#: 64 / 255, saturation by up to .25, hue by up to .04 and contrast by up to .75 of theirs. Contrast is about mid-grey here.
-TURNED_AND_STAINED = Augmentation(flip_horizontal=0.5, turn=0.75, brightness=64 / 255, saturation=0.25, hue=0.04, contrast=0.75)  # fmt: skip
-#: Our own network that begins at half the side: tiles are large.
-FROM_SCRATCH = "unet_small"
 #: Tiles where neither number nor budget says how many; the fewest and the most that a budget asks for; and for each so many tiles
 #: for training one for tuning, within bounds.
 USUAL, FEWEST, MOST, TUNING, TUNING_BOUNDS = 8192, 256, 32_768, 4, (64, 4096)
@@ -70,9 +64,13 @@ def train_on_slides(
     in the column ``outlines``. What the recipe and its ``tiles`` leave open is planned by the time, the disk and the weights at
     hand. After the first fit, each of ``tiles.hard_negatives`` rounds adds the normal tiles that the model takes for tumour
     most, to both parts, and fits anew; of all fits the one stays that tells the tiles of tuning apart best. With the same
-    ``folder`` it goes on where it was stopped. Raises :class:`UnsoundError` where a part has no slide with outlined tumour or
+    ``folder`` it goes on where it was stopped. With ``tiles.pooling`` = ``attention`` slides are learned from their labels alone
+    (:func:`.slide_attention.train_on_bags`). Raises :class:`UnsoundError` where a part has no slide with outlined tumour or
     none with normal tissue, :class:`InputError` for slides or outlines that cannot be read.
     """
+    if recipe.tiles.pooling == "attention":
+        return train_on_bags(cases, split, recipe, weights=weights, folder=folder, cache=cache, digests=digests, clock=clock, reserve=reserve,
+                             device=device, threads=threads, network=network, progress=progress, say=say)  # fmt: skip
     clock, device = clock or Clock(), pick_device(device)
     cache = Path(cache) if cache else cache_folder()
     rows = _rows(cases, split)
@@ -109,46 +107,6 @@ def _rows(cases: Cases, split: Split) -> dict[str, NDArray[np.int64]]:
 
 
 # -- the plan ----------------------------------------------------------------------------------------------------------
-
-
-@checked
-def settle_recipe(
-    recipe: Recipe, *, weights: str | Path | None = None, device: str = "cpu"
-) -> tuple[Recipe, tuple[Decision, ...]]:  # fmt: skip
-    """The recipe with what tiles settle: method, network, size, fusion, orientations, augmentation; and why.
-
-    Raises :class:`InputError` for a size, a fusion or members that do not go with tiles.
-    """
-    tiles, told = recipe.tiles, list[Decision]()
-    if recipe.image_size not in (0, tiles.size):
-        raise InputError("tiles are shown as they are", given=f"image_size={recipe.image_size}, tiles.size={tiles.size}", todo="leave out image_size, or set tiles.size")  # fmt: skip
-    if recipe.members > 1:
-        raise InputError("one network is taught on tiles", given=f"members={recipe.members}", todo="leave members out, and compare or average runs")  # fmt: skip
-    recipe = recipe.changed(image_size=tiles.size, members=1)
-    if len(tiles.mpp) > 1 and recipe.fusion == "single":
-        recipe = recipe.changed(fusion="concat")
-        told.append(Decision("magnifications", ", ".join(tiles.views), "µm a pixel, centred on the same point: a dense layer on the features of all (fusion concat)"))  # fmt: skip
-    if len(tiles.mpp) == 1 and recipe.fusion != "single":
-        raise InputError("tiles of one magnification have nothing to be fused", given=f"fusion {recipe.fusion}",
-                         todo="name several: --set tiles.mpp=[0.5,1,2]; or leave fusion out")  # fmt: skip
-    if recipe.method == "auto":
-        names = (recipe.backbone,) if recipe.backbone else preferred(device)
-        found = next((name for name in names if stores.find(name, folder=weights) is not None), "")
-        method, backbone = ("finetune", found) if found and recipe.filters == 1 else ("scratch", recipe.backbone or FROM_SCRATCH)  # fmt: skip
-        why = "pretrained weights are at hand" if method == "finetune" else "its filters are not those of the pretrained weights" if found else "no pretrained weights are at hand"  # fmt: skip
-        recipe = recipe.changed(method=method, backbone=backbone)
-        told.append(Decision("method", f"{method}, {backbone}", why))
-    if recipe.method == "scratch" and not recipe.backbone:
-        recipe = recipe.changed(backbone=FROM_SCRATCH)
-        told.append(Decision("backbone", FROM_SCRATCH, "a small network that begins at half the side: tiles are large"))
-    if recipe.augment == "standard":
-        recipe = recipe.changed(augmentation=TURNED_AND_STAINED, augment="given")
-        if recipe.method != "features":
-            told.append(Decision("augmentation", "eight orientations, brightness, saturation, hue, contrast", "as Liu 2017; training tiles only"))  # fmt: skip
-    if not recipe.views and recipe.method != "features":
-        recipe = recipe.changed(views=8)
-        told.append(Decision("orientations", "8", "the mean of all is the answer, as tissue has no upright (--set views=1 is eight times quicker)"))  # fmt: skip
-    return recipe, tuple(told)
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,9 @@ from overread.images.augment import Augmentation, draw
 from overread.images.slides.tile_settings import Tiles
 from overread.learning.model import Model
 from overread.learning.recipe import Recipe
-from overread.slides import tile_training
-from overread.slides.tile_training import TURNED_AND_STAINED, settle_recipe, train_on_slides
+from overread.slides import tile_classifier
+from overread.slides.tile_classifier import train_on_slides
+from overread.slides.tile_recipe import TURNED_AND_STAINED, settle_recipe
 
 TILES = Tiles(size=32, mpp=(2.0,), centre=16, stride=16, jitter=4, number=48)
 TINY = Recipe(method="scratch", backbone="cnn_small", epochs=1, batch_size=16, learning_rate=2e-3, precision="float32", tiles=TILES, seed=2)  # fmt: skip
@@ -89,19 +90,19 @@ def test_the_augmentation_of_the_paper_has_eight_orientations_alike():
 
 def test_the_plan_is_by_time_and_disk(tmp_path, monkeypatch):
     recipe, _ = settle_recipe(Recipe(method="scratch", tiles=replace(TILES, number=0)))
-    usual, why = tile_training._number(recipe, tmp_path, "cpu", Clock(), 0.0)
-    assert usual == tile_training.USUAL
+    usual, why = tile_classifier._number(recipe, tmp_path, "cpu", Clock(), 0.0)
+    assert usual == tile_classifier.USUAL
     assert "usual" in why.why
-    monkeypatch.setattr(tile_training, "make_probe", lambda *_: lambda *_: 0.08)  # 10 ms a tile
-    number, _ = tile_training._number(recipe, tmp_path, "cpu", Clock(1000.0), 100.0)
+    monkeypatch.setattr(tile_classifier, "make_probe", lambda *_: lambda *_: 0.08)  # 10 ms a tile
+    number, _ = tile_classifier._number(recipe, tmp_path, "cpu", Clock(1000.0), 100.0)
     assert number == pytest.approx(0.7 * 900 / (12 * 0.01), rel=0.01)
     full = type("Usage", (), {"free": 20e6})
     monkeypatch.setattr(shutil, "disk_usage", lambda _: full)
-    number, decision = tile_training._number(recipe, tmp_path, "cpu", Clock(), 0.0)
+    number, decision = tile_classifier._number(recipe, tmp_path, "cpu", Clock(), 0.0)
     assert number * 32 * 32 * 3 * 1.25 <= 5e6
     assert "free disk" in decision.why
     with pytest.raises(UnavailableError, match="disk"):
-        tile_training._number(recipe.changed(tiles=replace(TILES, number=10_000)), tmp_path, "cpu", Clock(), 0.0)
+        tile_classifier._number(recipe.changed(tiles=replace(TILES, number=10_000)), tmp_path, "cpu", Clock(), 0.0)
 
 
 def test_a_part_without_slides_is_refused(tiny_slides, slide_cache):
@@ -117,7 +118,7 @@ def test_rounds_add_what_was_taken_for_tumour_and_a_resumed_training_has_the_sam
     whole = taught(recipe, folder=tmp_path / "whole", say=said.append)
     assert any("tiles after round 1 of train: 57 — normal 33 tiles" in line for line in said)
     assert any("round of hard negatives" in line for line in said)
-    looked = tile_training.SlideTraining.answers
+    looked = tile_classifier.SlideTraining.answers
 
     class Killed(Exception):
         pass
@@ -125,14 +126,14 @@ def test_rounds_add_what_was_taken_for_tumour_and_a_resumed_training_has_the_sam
     def killed(*_):
         raise Killed
 
-    monkeypatch.setattr(tile_training.SlideTraining, "harder", killed)
+    monkeypatch.setattr(tile_classifier.SlideTraining, "harder", killed)
     with pytest.raises(Killed):
         taught(recipe, folder=tmp_path / "halves")
     monkeypatch.undo()
     assert taught(recipe, folder=tmp_path / "halves", threads=2).digest == whole.digest
     asked: list[str] = []
-    monkeypatch.setattr(tile_training.SlideTraining, "hardest", lambda *_: asked.append("looked again"))
-    monkeypatch.setattr(tile_training.SlideTraining, "answers", looked)
+    monkeypatch.setattr(tile_classifier.SlideTraining, "hardest", lambda *_: asked.append("looked again"))
+    monkeypatch.setattr(tile_classifier.SlideTraining, "answers", looked)
     assert taught(recipe, folder=tmp_path / "halves").digest == whole.digest
     assert not asked
 
@@ -140,7 +141,7 @@ def test_rounds_add_what_was_taken_for_tumour_and_a_resumed_training_has_the_sam
 @pytest.mark.slow
 def test_the_tiles_added_are_those_of_the_highest_score(taught, monkeypatch):
     held: dict[str, object] = {}
-    whole = tile_training.SlideTraining.hardest
+    whole = tile_classifier.SlideTraining.hardest
 
     def watched(self, model, part, table, done):
         found = whole(self, model, part, table, done)
@@ -153,6 +154,6 @@ def test_the_tiles_added_are_those_of_the_highest_score(taught, monkeypatch):
             assert not found.table["tumour"].any()
         return found
 
-    monkeypatch.setattr(tile_training.SlideTraining, "hardest", watched)
+    monkeypatch.setattr(tile_classifier.SlideTraining, "hardest", watched)
     taught(TINY.changed(tiles=replace(TILES, hard_negatives=1, hard_looked=40, hard_added=9)))
     assert np.allclose(np.sort(held["found"]), np.sort(held["every"])[-9:])

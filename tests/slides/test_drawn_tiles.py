@@ -17,7 +17,7 @@ from overread.images.slides.lesion_outlines import Lesion, Lesions, read_lesions
 from overread.images.slides.slide import Level, Slide, open_slide
 from overread.images.slides.tile_settings import Tiles
 from overread.images.slides.tissue import Tissue
-from overread.slides.tile_table import (
+from overread.slides.drawn_tiles import (
     ASIDE,
     NORMAL,
     NOTHING,

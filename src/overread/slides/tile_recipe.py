@@ -1,0 +1,98 @@
+"""What tiles settle of a recipe: method, network, size, fusion, orientations and augmentation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from overread.core.errors import InputError, checked
+from overread.images.augment import Augmentation
+from overread.learning.model import Decision
+from overread.learning.recipe import LEARNED_FUSIONS, Recipe
+from overread.networks import weights as stores
+from overread.networks.backbones import preferred
+
+__all__ = ["TURNED_AND_STAINED", "settle_bags", "settle_recipe"]
+
+#: What Liu 2017 (arXiv:1703.02442, section 3, "augmentation") does to tiles: all eight orientations alike, brightness by up to
+#: 64 / 255, saturation by up to .25, hue by up to .04 and contrast by up to .75 of theirs. Contrast is about mid-grey here.
+TURNED_AND_STAINED = Augmentation(flip_horizontal=0.5, turn=0.75, brightness=64 / 255, saturation=0.25, hue=0.04, contrast=0.75)  # fmt: skip
+#: Our own network that begins at half the side: tiles are large.
+FROM_SCRATCH = "unet_small"
+#: Tiles that a network which is not frozen learns from at a time: all of a slide's, or of as many slides as have so many.
+AT_A_TIME = 64
+
+
+@checked
+def settle_recipe(
+    recipe: Recipe, *, weights: str | Path | None = None, device: str = "cpu"
+) -> tuple[Recipe, tuple[Decision, ...]]:  # fmt: skip
+    """The recipe with what tiles settle: method, network, size, fusion, orientations, augmentation; and why.
+
+    Raises :class:`InputError` for a size, a fusion or members that do not go with tiles.
+    """
+    tiles, told = recipe.tiles, list[Decision]()
+    if recipe.image_size not in (0, tiles.size):
+        raise InputError("tiles are shown as they are", given=f"image_size={recipe.image_size}, tiles.size={tiles.size}", todo="leave out image_size, or set tiles.size")  # fmt: skip
+    if recipe.members > 1:
+        raise InputError("one network is taught on tiles", given=f"members={recipe.members}", todo="leave members out, and compare or average runs")  # fmt: skip
+    recipe = recipe.changed(image_size=tiles.size, members=1)
+    if len(tiles.mpp) > 1 and recipe.fusion == "single":
+        recipe = recipe.changed(fusion="concat")
+        told.append(Decision("magnifications", ", ".join(tiles.views), "µm a pixel, centred on the same point: a dense layer on the features of all (fusion concat)"))  # fmt: skip
+    if len(tiles.mpp) == 1 and recipe.fusion != "single":
+        raise InputError("tiles of one magnification have nothing to be fused", given=f"fusion {recipe.fusion}",
+                         todo="name several: --set tiles.mpp=[0.5,1,2]; or leave fusion out")  # fmt: skip
+    if recipe.method == "auto":
+        names = (recipe.backbone,) if recipe.backbone else preferred(device)
+        found = next((name for name in names if stores.find(name, folder=weights) is not None), "")
+        method, backbone = ("finetune", found) if found and recipe.filters == 1 else ("scratch", recipe.backbone or FROM_SCRATCH)  # fmt: skip
+        why = "pretrained weights are at hand" if method == "finetune" else "its filters are not those of the pretrained weights" if found else "no pretrained weights are at hand"  # fmt: skip
+        recipe = recipe.changed(method=method, backbone=backbone)
+        told.append(Decision("method", f"{method}, {backbone}", why))
+    if recipe.method == "scratch" and not recipe.backbone:
+        recipe = recipe.changed(backbone=FROM_SCRATCH)
+        told.append(Decision("backbone", FROM_SCRATCH, "a small network that begins at half the side: tiles are large"))
+    if recipe.augment == "standard":
+        recipe = recipe.changed(augmentation=TURNED_AND_STAINED, augment="given")
+        if recipe.method != "features":
+            told.append(Decision("augmentation", "eight orientations, brightness, saturation, hue, contrast", "as Liu 2017; training tiles only"))  # fmt: skip
+    if not recipe.views and recipe.method != "features":
+        recipe = recipe.changed(views=8)
+        told.append(Decision("orientations", "8", "the mean of all is the answer, as tissue has no upright (--set views=1 is eight times quicker)"))  # fmt: skip
+    return recipe, tuple(told)
+
+
+@checked
+def settle_bags(recipe: Recipe, *, weights: str | Path | None = None) -> tuple[Recipe, tuple[Decision, ...]]:
+    """The recipe with what bags of tiles settle: method, network, size and fusion; and why.
+
+    Raises :class:`InputError` for what does not go with them.
+    """
+    tiles, told = recipe.tiles, list[Decision]()
+    if len(tiles.mpp) > 1:
+        raise InputError("bags are of tiles of one magnification", given=f"tiles.mpp={', '.join(tiles.views)}", todo="name one, or leave tiles.pooling out")  # fmt: skip
+    if recipe.image_size not in (0, tiles.size):
+        raise InputError("tiles are shown as they are", given=f"image_size={recipe.image_size}, tiles.size={tiles.size}", todo="leave out image_size, or set tiles.size")  # fmt: skip
+    if recipe.members > 1:
+        raise InputError("one network is taught on tiles", given=f"members={recipe.members}", todo="leave members out, and compare or average runs")  # fmt: skip
+    if recipe.fusion == "single":
+        recipe = recipe.changed(fusion="gated-attention")
+        told.append(Decision("fusion", "gated-attention", "a slide is tumour where any of its tiles is, and nobody said which (Ilse 2018)"))  # fmt: skip
+    if recipe.fusion not in (*LEARNED_FUSIONS[1:], "mean"):
+        raise InputError("the tiles of a slide have no views and no order", given=f"fusion {recipe.fusion}", todo="choose gated-attention, attention or mean")  # fmt: skip
+    recipe = recipe.changed(image_size=tiles.size, members=1, views=recipe.views or 1)
+    if recipe.method == "auto":
+        names = (recipe.backbone,) if recipe.backbone else preferred("cpu")
+        found = next((name for name in names if stores.find(name, folder=weights) is not None), "") if recipe.filters == 1 else ""  # fmt: skip
+        recipe = recipe.changed(method="features" if found else "scratch", backbone=found or recipe.backbone)
+        why = "pretrained weights are at hand: features of tiles are made once" if found else "no pretrained weights are at hand"  # fmt: skip
+        told.append(Decision("method", f"{recipe.method} {recipe.backbone}".strip(), why))
+    if recipe.method != "features":
+        if recipe.method == "scratch" and not recipe.backbone:
+            recipe = recipe.changed(backbone=FROM_SCRATCH)
+        if not recipe.batch_size:
+            recipe = recipe.changed(batch_size=max(1, AT_A_TIME // tiles.bag))
+            told.append(Decision("slides a step", str(recipe.batch_size), f"all of their tiles, up to {tiles.bag}, are held in memory at once"))  # fmt: skip
+        if recipe.augment == "standard":
+            recipe = recipe.changed(augmentation=TURNED_AND_STAINED, augment="given", augment_by="image")
+    return recipe, tuple(told)
