@@ -75,7 +75,7 @@ def test_a_heat_map_of_it_shows_the_answer_for_each_tile_alone(model, tiny_slide
     table = attention_of(model, one, cache=slide_cache, threads=1)
     slide = open_slide(paths(one)[0].partition("#")[0])
     pixels = np.stack([read_image(address).pixels for address in paths(bags_of(one, TILES, cache=slide_cache))])
-    answers = TileAnswers.of(model, "cpu", 16)
+    answers = TileAnswers.of(model, slide, "cpu", 16)
     assert np.allclose(answers(pixels[:, None]), table["score"], atol=1e-5)
     assert table["x"].between(0, slide.size[0]).all()
 
