@@ -70,7 +70,7 @@ class Image:
 
     ``pixels``: (H, W, C) with C 1 (grey) or 3 (RGB), or another number for frames as channels, or (D, H, W, 1) for
     volumes; uint8, uint16 or float32. ``mode``: ``grey``, ``colour``, ``frames`` or ``volume``; ``bits``: 8, 16 or 32; ``format``: PNG, JPEG, JPEG 2000, TIFF,
-    WebP, BMP, DICOM, NIfTI, NRRD, MetaImage or array; ``digest``: SHA-256 of the bytes decoded (of a frame or a
+    WebP, BMP, DICOM, NIfTI, NRRD, MetaImage, array or slide (and its kind); ``digest``: SHA-256 of the bytes decoded (of a frame or a
     plane: with its number); ``notes``: which conversions were made.
     """
 
