@@ -9,7 +9,7 @@ import tifffile
 
 from overread.core.errors import InputError
 from overread.images.slides import tissue as module
-from overread.images.slides.artefacts import large_pieces
+from overread.images.slides.artefacts import large_pieces, pen_marks
 from overread.images.slides.slide import Level, Slide
 from overread.images.slides.tissue import KINDS, Tissue, TissueSettings, find_tissue
 
@@ -150,7 +150,7 @@ def test_fat_is_background_and_small_holes_are_tissue(monkeypatch):
         for y in range(100, 1000, 100):
             cv2.circle(walls, (int(x / MPP), int(y / MPP)), int(48 / MPP), 1, 2)
     picture.pixels[walls > 0] = EOSIN
-    picture.tissue(1520, 512, 450).paint(picture.disc(1520, 512, 80), GLASS, "tissue")
+    picture.tissue(1520, 512, 450).paint(picture.disc(1520, 512, 30), GLASS, "tissue")
     found = picture.found(monkeypatch)
     assert found.mask[5:60, 5:60].mean() < 0.05
     assert picture.right(found)["tissue"] > 0.99
@@ -199,6 +199,34 @@ def test_settings_out_of_range_are_refused():
     for wrong in ({"mpp": 0.5}, {"least": 0.2}, {"pens": ("pink",)}, {"sharpness": 1.0}, {"sharp_mpp": 9.0}, {"holes": -1.0}):  # fmt: skip
         with pytest.raises(InputError):
             TissueSettings(**wrong)
+
+
+INKS = {"blue": [(0.45, 0.39, 0.19), (0.42, 0.35, 0.24), (0.41, 0.32, 0.17), (0.61, 0.54, 0.13)], "green": [(0.91, 0.21, 0.54)], "red": [(0.09, 0.79, 0.73)], "black": [(0.91, 0.94, 0.88)]}  # fmt: skip
+
+
+@pytest.mark.parametrize("pen", INKS)
+def test_inks_and_stains_by_their_densities(pen):
+    """Inks of several makes and scanners; haematoxylin and eosin as published, and as bluer and redder laboratories have them."""
+    for ink in INKS[pen]:
+        for gain in (0.6, 1.0):
+            assert pen_marks(np.full((20, 20, 3), gain * np.array(ink), np.float32), (pen,), 10).all(), ink
+    for haematoxylin in ((0.65, 0.70, 0.29), (0.70, 0.64, 0.31), (0.49, 0.77, 0.41), (0.63, 0.67, 0.39)):
+        for eosin in ((0.07, 0.99, 0.11), (0.27, 0.76, 0.59), (0.14, 0.85, 0.51)):
+            for share in np.linspace(0, 1, 11):
+                mixed = share * np.array(haematoxylin) + (1 - share) * np.array(eosin)
+                assert not pen_marks(np.full((20, 20, 3), mixed, np.float32), (pen,), 10).any(), (haematoxylin, eosin, share)  # fmt: skip
+
+
+def test_a_bubble_over_tissue_is_found_and_a_duct_is_none(monkeypatch):
+    """The rim of a bubble takes all colours alike; the lining of a duct is haematoxylin around a clear middle."""
+    picture = Picture().tissue(1000, 1000, 850)
+    bubble = picture.disc(700, 1000, 220)
+    picture.truth[bubble] = KINDS.index("bubble")
+    picture.pixels[bubble & ~picture.disc(700, 1000, 200)] *= 0.5
+    picture.paint(picture.disc(1350, 1000, 220), NUCLEUS, "tissue").paint(picture.disc(1350, 1000, 190), GLASS, "background")  # fmt: skip
+    right = picture.right(picture.found(monkeypatch))
+    assert right["bubble"] > 0.95
+    assert right["tissue"] > 0.97
 
 
 def test_pieces_by_their_size():

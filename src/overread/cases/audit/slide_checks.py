@@ -35,7 +35,7 @@ LITTLE = 0.1
 SPOILT = 0.25
 #: Degrees between the stains of two sources, and a factor between the microns of two slides, that are told.
 STAINS_APART, MICRONS_APART = 5.0, 1.1
-#: Of the shares of the area of a slide that its smallest and largest neighbours have: how many times apart they are told.
+#: What is no tissue, and no glass.
 _ARTEFACTS = KINDS[2:]
 
 
@@ -247,7 +247,7 @@ def _against_labels(slides: SlideRows) -> list[Found]:
                  "Find out which is right: the label, the outlines, or their file's name.", wrong)  # fmt: skip
     bare = np.flatnonzero(slides.drawn & (disease == 1) & ~anything)
     found += _one("disease-without-lesion", "warning", f"{counted(len(bare), 'slide')} whose label says disease {'has' if len(bare) == 1 else 'have'} a file of outlines without a lesion",
-                  "Its lesions are unknown: outline them, or blank the cell of the outlines; else all of its tiles would count as normal.", bare)  # fmt: skip
+                  "Outline its lesions, or leave the slide out: where they are is unknown.", bare)  # fmt: skip
     few = np.flatnonzero(slides.drawn & anything & (judged == 0))
     found += _one("isolated-only", "note", f"{counted(len(few), 'slide has', 'slides have')} lesions that are not judged only: isolated tumour cells, or areas that were set aside",
                   "They count neither as found nor as missed, as in CAMELYON16.", few)  # fmt: skip
@@ -255,7 +255,7 @@ def _against_labels(slides: SlideRows) -> list[Found]:
         return found
     missing = np.flatnonzero(slides.read & (disease == 1) & ~slides.rows["outlined"].to_numpy(bool))
     return found + _one("no-outlines", "warning", f"{counted(len(missing), 'slide')} whose label says disease {'has' if len(missing) == 1 else 'have'} no file of outlines",
-                        "Where their lesions are is unknown: no tile of them is taken for normal or for tumour, and FROC leaves them out.", missing)  # fmt: skip
+                        "Add the files: without them training cannot tell where disease is, and FROC has no lesion to find.", missing)  # fmt: skip
 
 
 def _said(slides: SlideRows) -> list[Found]:

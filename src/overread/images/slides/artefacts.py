@@ -21,7 +21,9 @@ _INK, _LINE = 0.15, 0.05
 #: Spread of the three densities, as a share of their mean, below which something has no colour.
 _GREY = 0.3
 #: A line is at least so long and at most so thick (µm); a ring is at least so wide.
-_LONG, _THICK, _WIDE = 2000.0, 200.0, 250.0
+_LONG, _THICK, _WIDE = 2000.0, 200.0, 120.0
+#: How far the rim of a bubble rises above what is around it in the lowest density; how round a bubble is, of a disc 1.
+_RIM, _ROUND = 0.1, 0.65
 #: Sharpness is measured from what a blur of the first width (µm) takes away against what one of the second takes further …
 _FINE, _COARSE = 2.0, 8.0
 #: … as means over squares of this side (µm); where the second is below so many grey levels², there is nothing to tell by.
@@ -54,7 +56,8 @@ def pen_marks(density: NDArray[np.float32], pens: Sequence[str], least: int) -> 
     mean = density.mean(axis=2)
     spread = density.max(axis=2) - density.min(axis=2)
     rules = {
-        "blue": (red > 1.05 * green) & ((blue < 0.5 * green) | ((red > 1.25 * green) & (red > 1.5 * blue))),
+        "blue": (red > (1.05 + 0.35 * np.clip(blue / np.maximum(green, 1e-6) - 0.3, 0, 1)) * green)
+        & (red > 1.4 * blue),
         "green": (red > 1.15 * green) & (blue > 0.9 * green) & (spread > 0.1),
         "red": (blue > 0.85 * green) & (red < 0.35 * green),
         "black": (mean > 0.5) & (spread < _GREY * mean),
@@ -70,32 +73,47 @@ def pen_marks(density: NDArray[np.float32], pens: Sequence[str], least: int) -> 
 def glass_marks(density: NDArray[np.float32], ink: NDArray[np.bool_], mpp: float) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:  # fmt: skip
     """Cells (H, W) of edges (of a coverslip; hairs), and of bubbles with what they enclose, by cells of ``mpp`` microns.
 
-    Both are lines without colour: an edge is long and thin; a bubble is a closed line around a round piece.
+    Both are lines without colour: an edge is long and thin; a bubble is a round piece within a closed line, on glass or over
+    tissue, where the line adds to all three densities alike.
     """
-    from scipy import ndimage
     from skimage.measure import label, regionprops
 
-    mean = density.mean(axis=2)
-    spread = density.max(axis=2) - density.min(axis=2)
-    thin = cv2.morphologyEx(mean, cv2.MORPH_TOPHAT, np.ones((2 * round(_THICK / mpp) + 1,) * 2, np.uint8))
-    grey = (thin > _LINE) & (spread < _GREY * mean) & ~ink  # not where the light falls off
+    mean, low = density.mean(axis=2), density.min(axis=2)
+    spread = density.max(axis=2) - low
+    kernel = np.ones((2 * round(_THICK / mpp) + 1,) * 2, np.uint8)
+    rise, colour = (cv2.morphologyEx(each, cv2.MORPH_TOPHAT, kernel).astype(np.float32) for each in (low, spread))
+    bubbles = _bubbles(rise, colour, mpp) & ~ink
+    thin = cv2.morphologyEx(mean, cv2.MORPH_TOPHAT, kernel)  # not where the light falls off
+    grey = (thin > _LINE) & (spread < _GREY * mean) & ~ink & ~bubbles
     grey = cv2.morphologyEx(grey.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8)) > 0
-    edges, bubbles = np.zeros(grey.shape, bool), np.zeros(grey.shape, bool)
+    edges = np.zeros(grey.shape, bool)
     for piece in regionprops(label(grey, connectivity=2)):
         top, left, bottom, right = piece.bbox
-        if max(bottom - top, right - left) * mpp < _WIDE:
-            continue
-        whole = ndimage.binary_fill_holes(piece.image)
-        area, round_ = float(whole.sum()), _roundness(whole)
-        if area > 1.5 * piece.area and round_ > 0.7 and 2 * (area / np.pi) ** 0.5 * mpp >= _WIDE:
-            bubbles[top:bottom, left:right] |= whole
-        elif (
-            max(bottom - top, right - left) * mpp >= _LONG
-            and 2 * _depth(piece.image) * mpp <= _THICK
-            and area <= 1.5 * piece.area
-        ):
+        if max(bottom - top, right - left) * mpp >= _LONG and 2 * _depth(piece.image) * mpp <= _THICK:
             edges[top:bottom, left:right] |= piece.image
-    return edges, bubbles
+    return edges & ~bubbles, bubbles
+
+
+def _bubbles(low: NDArray[np.float32], colour: NDArray[np.float32], mpp: float) -> NDArray[np.bool_]:
+    """Round pieces within closed lines, with the lines: by how far lines rise above what is around them in the lowest density,
+    and in the spread of the three."""
+    from scipy import ndimage
+
+    lines = cv2.morphologyEx((low > _RIM).astype(np.uint8), cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8))
+    _, labels, about, _ = cv2.connectedComponentsWithStats(1 - lines, connectivity=4)
+    found = np.zeros(low.shape, bool)
+    height, width = low.shape
+    for number, (left, top, across, down, area) in enumerate(about[:, :5].tolist()):
+        inside = left > 1 and top > 1 and left + across < width - 1 and top + down < height - 1
+        if number == 0 or not inside or min(across, down) * mpp < _WIDE or area < 0.4 * across * down:
+            continue
+        place = slice(top - 2, top + down + 2), slice(left - 2, left + across + 2)
+        whole = ndimage.binary_fill_holes(labels[place] == number)
+        rim = cv2.dilate(whole.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
+        edge = rim & ~whole & (lines[place] > 0)
+        if _roundness(whole) > _ROUND and lines[place][whole].mean() < 0.1 and colour[place][edge].mean() < 0.6 * low[place][edge].mean():  # fmt: skip
+            found[place] |= rim
+    return found
 
 
 @checked

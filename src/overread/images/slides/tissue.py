@@ -2,7 +2,7 @@
 
 Glass takes no colour away: what is tissue is told by the spread of the three optical densities, with a threshold after Otsu
 (1979) that is held within bounds, so that an empty slide has no tissue and a full one no background. Fat, which is clear, is
-background but for what lies in small holes.
+background within its cells.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class TissueSettings:
     least: float = 0.05
     most: float = 0.12
     smallest: float = 0.01
-    holes: float = 0.05
+    holes: float = 0.004
     pens: tuple[str, ...] = PENS
     sharpness: float = 0.1
     sharp_mpp: float = 2.0
