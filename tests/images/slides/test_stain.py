@@ -222,6 +222,30 @@ def test_a_tile_is_changed_as_the_whole_of_its_slide(tmp_path):
     np.testing.assert_allclose(made.astype(float), normalise(read, whole), atol=12)  # measured on a part of it
 
 
+def test_ink_on_a_slide_says_nothing_of_its_stain(tmp_path):
+    """Three phantoms' ink, on a slide of known stains: without care its red would be taken for that of haematoxylin."""
+    import tifffile
+
+    from overread.images.address import parse
+    from overread.images.slides.stain import slide_stain
+
+    pixels = stained(shape=(768, 768))
+    found = []
+    for name, ink in (("plain", None), ("inked", (40, 60, 190))):
+        if ink:
+            pixels[560:740, 20:300] = ink
+        with tifffile.TiffWriter(tmp_path / f"{name}.tif") as file:
+            file.write(pixels, tile=(128, 128), photometric="rgb")
+            file.write(np.ascontiguousarray(pixels[::4, ::4]), tile=(128, 128), photometric="rgb", subfiletype=1)
+        found.append(slide_stain(parse(f"{tmp_path / name}.tif#slide&mpp=2"), "macenko"))
+    for one, other in zip(
+        (found[0].haematoxylin, found[0].eosin), (found[1].haematoxylin, found[1].eosin), strict=True
+    ):
+        assert np.degrees(np.arccos(np.clip(np.dot(one, other), -1, 1))) < 2
+    whole = macenko(pixels)  # with the ink
+    assert np.degrees(np.arccos(np.dot(whole.haematoxylin, found[0].haematoxylin))) > 5
+
+
 def test_old_packs_keep_their_names_and_a_stain_is_of_the_geometry():
     from overread.core.files import fingerprint
 

@@ -249,7 +249,7 @@ def _against_labels(slides: SlideRows) -> list[Found]:
     found += _one("disease-without-lesion", "warning", f"{counted(len(bare), 'slide')} whose label says disease {'has' if len(bare) == 1 else 'have'} a file of outlines without a lesion",
                   "Outline its lesions, or leave the slide out: where they are is unknown.", bare)  # fmt: skip
     few = np.flatnonzero(slides.drawn & anything & (judged == 0))
-    found += _one("isolated-only", "note", f"{counted(len(few), 'slide has', 'slides have')} lesions that are not judged only: isolated tumour cells, or areas that were set aside",
+    found += _one("isolated-only", "note", f"all lesions of {counted(len(few), 'slide')} are isolated tumour cells, or areas that were set aside",
                   "They count neither as found nor as missed, as in CAMELYON16.", few)  # fmt: skip
     if not slides.rows["outlined"].any():
         return found
@@ -262,7 +262,7 @@ def _said(slides: SlideRows) -> list[Found]:
     """What files of outlines told of themselves, the commonest first."""
     notes = slides.rows["outline_notes"].str.split("; ").explode()
     notes = notes[notes.ne("") & notes.notna()]
-    kinds = notes.str.replace(r"\d[\d,]*", "…", regex=True).value_counts()
+    kinds = notes.str.replace(r"\A\d[\d,]* outlines? ", "outlines ", regex=True).value_counts()
     listed = "; ".join(f"{kind} ({counted(many, 'slide')})" for kind, many in kinds.head(8).items())
     return _one("outline-notes", "note", f"of outlines was told: {listed}",
                 "See that this is what they mean.", np.unique(notes.index.to_numpy(np.int64)))  # fmt: skip

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from overread.core.errors import checked, one_of, require
 from overread.images.address import Address
 from overread.images.image import file_key
+from overread.images.slides.artefacts import PENS, pen_marks
 
 #: The darkest that a pixel counts as when its densities are varied, on the scale 0 … 1.
 DARKEST = 1 / 255
@@ -181,7 +182,7 @@ _SLIDES: OrderedDict[Any, StainMatrix | StainColours] = OrderedDict()
 
 @checked
 def slide_stain(address: Address, how: str) -> StainMatrix | StainColours:
-    """The stain of the slide that an address lies in, measured once: on 32 squares of its tissue at 2 µm a pixel.
+    """The stain of the slide that an address lies in, measured once: on 32 squares of its tissue at 2 µm a pixel, away from ink.
 
     So every tile of a slide is changed alike, also one of a single stain. Raises :class:`ImageError` where it cannot be read.
     """
@@ -200,7 +201,10 @@ def _sampled(address: Address) -> NDArray[np.uint8]:
     slide = slide_of(address.path, address.mpp)
     width, height = (max(1, math.ceil(side / OVERVIEW_MPP)) for side in slide.size)
     dense = _density(region_of(slide, 0.0, 0.0, width, height, OVERVIEW_MPP))
-    coloured = np.argwhere((np.linalg.norm(dense, axis=2) >= LEAST) & (dense.max(axis=2) - dense.min(axis=2) >= 0.08))
+    ink = pen_marks(dense.astype(np.float32), PENS, 4).astype(np.uint8)
+    near = cv2.dilate(ink, np.ones((9, 9), np.uint8)) > 0  # a square reaches as far
+    spread = dense.max(axis=2) - dense.min(axis=2)
+    coloured = np.argwhere((np.linalg.norm(dense, axis=2) >= LEAST) & (spread >= 0.08) & ~near)
     if not len(coloured):
         return np.full((1, 1, 3), 255, np.uint8)
     picked = coloured[np.unique(np.linspace(0, len(coloured) - 1, _SQUARES).astype(np.int64))]
