@@ -48,7 +48,7 @@ def hospital_it(settings: ServingSettings, run: Path | None = None) -> list[Answ
         Answer("memory", "What does it need?", f"{operation.workers} process{'es' if operation.workers > 1 else ''} that hold the model each, and processes that decode images; no graphics card. It says how many megabytes when it starts"),
         Answer("rights", "Which rights does it need?", "those of an ordinary user: it reads the run's folder and writes its audit log; no administrator, no port below 1024"),
         Answer("decoders", "What if an image is malicious?", "images are decoded in separate processes with limits of time and memory; archives are listed, never extracted, and refused whole where anything in them is not plain"),
-        Answer("browser", "What runs in the browser?", "our own script and style, under a strict content security policy; no cookie but one for the token, no storage, no third party"),
+        Answer("browser", "What runs in the browser?", "our own script and style, and of a run of slides OpenSeadragon from the same server, under a strict content security policy; no cookie but one for the token, no storage, no third party"),
         Answer("updates", "How is it updated?", "pip install --upgrade, from a mirror or from wheels on a disk; it never updates itself"),
         Answer("sbom", "What is it made of?", "`overread doctor --sbom` prints CycloneDX JSON of what is installed, with versions and licences; why each is there stands in docs/decisions/dependencies.md"),
         Answer("checksums", "How do I know that nothing was changed?", "the model's weights bear their SHA-256, which is checked when they are loaded; pip checks wheels with --require-hashes"),

@@ -17,7 +17,9 @@ from overread.serving.slides.tile_grid import TileGrid, coarsest
 _READ = 4096
 #: Pixels of the finest level of an overlay to the side of one of its cells, so that a cell is seen as a square.
 ENLARGED = 8
-_QUALITY = 85
+#: Of a stain the colour tells as much as the light: it is kept at full size. On H&E of a scanner an error of 2.6 of 255 on the
+#: mean, where halved colours at the same quality cost 5.9, for 1.6 times the bytes.
+_JPEG = [cv2.IMWRITE_JPEG_QUALITY, 85, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
 #: The steps of a threshold between 0 and 1.
 STEPS = 1000
 #: What was skipped, by the codes of the tissue mask: red, green, blue, how opaque. Tissue, 1, is left as it is.
@@ -51,7 +53,7 @@ def slide_tile(slide: Slide, grid: TileGrid, level: int, column: int, row: int) 
     left, top, width, height = grid.box(level, column, row)
     mpp = slide.mpp * grid.reduction(level)
     pixels = read_region(slide, left * mpp, top * mpp, width, height, mpp)
-    return _encoded(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
+    return _encoded(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), _JPEG)
 
 
 @checked
@@ -70,14 +72,14 @@ def map_tile(
 ) -> bytes:
     """A tile of a heat map as PNG: ``codes`` of :func:`cells_of` it, 0 where nothing was looked at.
 
-    Probabilities below ``least`` of :data:`STEPS` are transparent. A pixel of a coarse level is the strongest of its cells, so
+    What is below ``least`` of :data:`STEPS`, as it is told in thousandths, is transparent. A pixel of a coarse level is the strongest of its cells, so
     that nothing above the threshold is lost from sight.
     """
     shown = _sized(codes, grid, level, column, row, strongest=True)
     most = int(np.iinfo(codes.dtype).max)
     probability = (shown.astype(np.float64) - 1) / (most - 1)
     colours = np.asarray(matplotlib.colormaps["viridis"](np.clip(probability, 0, 1), bytes=True), np.uint8)
-    colours[..., 3] = np.where((shown > 0) & (probability >= least / STEPS), 255, 0)
+    colours[..., 3] = np.where((shown > 0) & (np.rint(probability * STEPS) >= least), 255, 0)
     colours[colours[..., 3] == 0] = 0
     return _encoded(".png", cv2.cvtColor(colours, cv2.COLOR_RGBA2BGRA), [cv2.IMWRITE_PNG_COMPRESSION, 3])
 

@@ -50,7 +50,7 @@ function listed() {
   at("count").textContent = found.length;
   state.items.clear();
   put("slides", ...found.map((each) => {
-    const what = each.missing ? "not where it was" : [each.label, each.score === null ? "" : `score ${each.score.toFixed(3)}`, part(each)].filter(Boolean).join(" · ");
+    const what = each.missing ? "not where it was" : [each.score === null ? "" : each.score.toFixed(3), each.label, part(each)].filter(Boolean).join(" · ");
     const button = make("button", "", small(each), make("span", "who", each.name), make("span", each.missing ? "what failed" : "what", what));
     Object.assign(button, { type: "button", title: each.name });
     button.addEventListener("click", () => show(each));

@@ -1,0 +1,124 @@
+"""A run of slides, opened to be looked at: only what did not teach the model, under its codes, and where it lies."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from drawn_slides import MPP, SIDE, draw_study
+from served import client_of
+
+from overread.cases.split import Split
+from overread.core.errors import InputError
+from overread.images.preprocess import Preprocess
+from overread.learning.model import About, Model, Origin, make_network
+from overread.learning.recipe import Recipe
+from overread.serving.slides.slide_reader import open_slide_reader
+from overread.slides.heat_map import MapAbout, write_map
+from overread.study import steps
+from overread.study.context import reads_slides
+from overread.study.outline_steps import file_names
+from overread.study.question import Study
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory) -> Path:
+    """A run with a split and a model; of one slide with disease of its test part a heat map."""
+    home = tmp_path_factory.mktemp("study")
+    table = draw_study(home / "data", patients=8)
+    study = Study.from_flat(table=str(table), image="slide", label="tumour", patient="patient", source="scanner", outlines=str(home / "data" / "outlines"),
+                            positive=("tumour",))  # fmt: skip
+    study, cases = steps.open_study(study, home / "run")
+    context = steps.RunContext(study, home / "run", cache=home / "cache", table=cases)
+    steps.begin(context, cases)
+    rows = cases.table[["case", "patient"]].assign(
+        part=["test", "test", "test", "tuning", "tuning", "train", "train", "train"]
+    )
+    parts = Split(rows.sort_values("case", ignore_index=True), "given", 0)
+    parts = Split(parts.table, "given", 0, {"digest": parts.digest})
+    parts.save(home / "run" / "split.csv")
+    about = About(Recipe(method="scratch", backbone="lenet5", image_size=28, views=1), Preprocess(size=(28, 28), channels=3, mean=(0.5,) * 3, std=(0.2,) * 3),
+                  cases.target, Origin("lenet5", 1), salt=cases.salt)  # fmt: skip
+    Model(make_network(about).eval(), about).save(home / "run" / "model")
+    (home / "run" / "model" / "slides.json").write_text(
+        json.dumps({"score": "maximum", "score_why": "", "threshold": 0.7, "threshold_why": "", "areas": {}})
+    )
+    test = cases.only(parts, "test")
+    row = int(np.flatnonzero(test.table["label"] == "tumour")[0])
+    codes = np.full((20, 20), 20, np.uint8)
+    codes[6:8, 6:8] = 240
+    side = SIDE * MPP / 20
+    write_map(home / "run" / "predictions" / "maps" / f"{file_names(test)[row]}.tif", codes,
+              MapAbout(side, (20, 20), (SIDE * MPP,) * 2, 8, 32, (MPP,), 64, 32, 0.25, 1, "m", "s", "t"))  # fmt: skip
+    return home
+
+
+@pytest.fixture
+def home(drawn, tmp_path) -> Path:
+    """A copy whose files may be moved."""
+    shutil.copytree(drawn, tmp_path / "copy")
+    made = tmp_path / "copy" / "run" / "study.toml"
+    made.write_text(made.read_text("utf-8").replace(str(drawn), str(tmp_path / "copy")), "utf-8")
+    return tmp_path / "copy"
+
+
+def test_the_test_and_the_tuning_part_are_listed_under_their_codes(home, tmp_path):
+    reader = open_slide_reader(home / "run", device="cpu", threads=1)
+    split = Split.load(home / "run" / "split.csv").table
+    wanted = split[split["part"] != "train"]
+    assert {(slide.name, slide.part) for slide in reader.slides.slides} == set(
+        zip(wanted["case"], wanted["part"], strict=True)
+    )
+    parts = [slide.part for slide in reader.slides.slides]
+    assert parts == sorted(parts), "those of the test part first"
+    assert reader.slides.positive == "tumour"
+    with client_of(reader, tmp_path) as client:
+        lines = client.get("/slides").json()["slides"]
+        assert not any(line["missing"] for line in lines)
+        assert {line["label"] for line in lines} == {"tumour", "normal"}
+        (mapped,) = (line for line in lines if line["heat_map"])
+        told = client.get("/slide", params={"slide": mapped["key"]}).json()
+        assert (told["width"], told["height"], told["mpp"], told["threshold"]) == (SIDE * MPP, SIDE * MPP, MPP, 0.7)
+        side = SIDE * MPP / 20
+        assert [(each["x"], each["y"], each["score"]) for each in told["lesions"]] == [(6.5 * side, 6.5 * side, 0.941)]
+        assert told["lesions"][0]["area"] == pytest.approx(4 * side**2 / 1e6, abs=1e-4)
+        assert told["outlines"]
+        everything = client.get("/slides").text + "".join(
+            client.get("/slide", params={"slide": line["key"]}).text for line in lines
+        )
+    for word in (str(home), ".tif", "slides/", *(f'"p{number:02d}"' for number in range(8))):
+        assert word not in everything
+    assert client.get("/").text.count("OpenSeadragon") == 1
+
+
+def test_where_slides_have_moved_the_page_says_so(home, tmp_path):
+    """One, which is told by its line; then all of them."""
+    (home / "data" / "slides" / "s00.tif").rename(tmp_path / "s00.tif")
+    with client_of(open_slide_reader(home / "run", device="cpu", threads=1), tmp_path) as client:
+        lines = client.get("/slides").json()["slides"]
+        assert sum("not where the run's table says" in line["missing"] for line in lines) == 1
+        assert [client.get("/slide", params={"slide": line["key"]}).status_code for line in lines] == [
+            404 if line["missing"] else 200 for line in lines
+        ]
+    (home / "data" / "slides").rename(tmp_path / "elsewhere")
+    with client_of(open_slide_reader(home / "run", device="cpu", threads=1), tmp_path) as client:
+        assert all(line["missing"] for line in client.get("/slides").json()["slides"])
+
+
+def test_without_its_table_they_are_listed_and_none_is_shown(home, tmp_path):
+    (home / "data" / "slides.csv").unlink()
+    with client_of(open_slide_reader(home / "run", device="cpu", threads=1), tmp_path) as client:
+        answer = client.get("/slides").json()
+        assert answer["facts"] == ["the run's table is not where it was, or has changed, so that no slide can be shown"]
+        assert len(answer["slides"]) > 2
+        assert all(line["missing"] for line in answer["slides"])
+
+
+def test_another_run_is_refused(home):
+    assert reads_slides(home / "run")
+    assert not reads_slides(home / "data")
+    with pytest.raises(InputError, match="not of whole slides"):
+        open_slide_reader(home / "data")
