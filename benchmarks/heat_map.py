@@ -1,7 +1,7 @@
 """Peak memory of the heat map of a slide of 1 and of 20 gigapixels, and the time a tile takes: `python benchmarks/heat_map.py`.
 
 Bars: the two peaks within 1.2 times of each other, and both under 2 GB, of the whole process with its children: finding the
-tissue, reading, network, writing. The slides are phantoms of .25 µm a pixel, glass with twenty pieces of tissue of
+tissue, reading, network, writing. The slides are phantoms of .25 µm a pixel, glass with ten pieces of tissue of
 1,024 pixels a side, drawn tile by tile; the network is a small one of random weights (`mobilenet_v3_small`), at two magnifications,
 stride 128. `--gigapixels 1 20`; phantoms of 20 gigapixels take some minutes to write and half a gigabyte of disk.
 """
@@ -21,7 +21,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 
 RATIO_BAR, MEMORY_BAR = 1.2, 2e9
-MPP, PIECES, TILE = 0.25, 20, 512
+MPP, PIECES, TILE = 0.25, 10, 512
 
 
 def draw(path: str, gigapixels: float) -> None:
