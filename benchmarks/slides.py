@@ -64,18 +64,19 @@ def marks_of(folder: Path):
     return read_marks(home / "marks.csv", home / "lesions.csv", home / "images.csv")
 
 
-def with_one_orientation(folder: Path, table: Path) -> Path:
+def with_one_orientation(folder: Path) -> Path:
     """The marks of the same model with one orientation a tile, as tables beside those with eight."""
-    from overread.study.slides.lesion_search import judged_slides, search_tables
-    from overread.study.slides.lesion_tables import found_places, lesions_of, true_lesions
-
-    from overread.cases.split import Split  # the study is imported here: it takes seconds
+    # isort: off  (the study is imported here: it takes seconds)
+    from overread.cases.split import Split
     from overread.learning.model import Model
     from overread.slides.slide_maps import map_slides
     from overread.study.context import RunContext
     from overread.study.outline_steps import file_names, image_keys
     from overread.study.question import Study
+    from overread.study.slides.lesion_search import judged_slides, search_tables
+    from overread.study.slides.lesion_tables import found_places, lesions_of, true_lesions
 
+    # isort: on
     home = folder / "one-orientation"
     if (home / "evaluation" / "lesions" / "images.csv").exists():
         return home
@@ -197,7 +198,7 @@ def main() -> None:
             f"AUC of slides, four − {best}: {auc_difference(first['label'] == 'yes', first['p:yes'], second['p:yes'], first['patient'])}"
         )
     if FOUR in arms:
-        one = marks_of(with_one_orientation(folders[FOUR], table))
+        one = marks_of(with_one_orientation(folders[FOUR]))
         gap = compare_marks(marks_of(folders[FOUR]), one, names=("eight orientations", "one"))["mean sensitivity"]
         print(f"eight orientations − one, same model: {gap}")
         missed += ["eight orientations lose to one"] * (gap.difference.high < 0)
