@@ -178,7 +178,7 @@ def _read_slides(
             say(f"  {note}")
         made = read_new_slides(model, reading, cases, home, hide=hide, keep=kept, device=resources.device, threads=resources.threads, progress=progress, say=say)  # fmt: skip
     say(
-        f"{count(made.slides, 'slide')}; {count(made.places, 'place')} from {reading.threshold:.3g} on, the threshold of tuning slides"
+        f"{count(made.slides, 'slide')}; {count(made.places, 'place')} from {reading.threshold:.3f} on, the threshold of tuning slides"
     )
     if made.seen:
         say(

@@ -125,7 +125,7 @@ def demo(
     seed: Annotated[int, typer.Option(min=0, help="of the cohort and of the training")] = 0,
     budget: Budget = "2m",
     recipe: Annotated[str, typer.Option(help="a published system of `overread recipes`, on phantoms and made smaller, as its file says")] = "",
-    kind: Annotated[str, typer.Option(help="classes: a diagnosis of each image; cells: outlines of touching cells under three microscopes")] = "classes",
+    kind: Annotated[str, typer.Option(help="classes: a diagnosis of each image; cells: outlines of touching cells under three microscopes; slides: metastases on whole slides of two scanners")] = "classes",
     verbose: Verbose = False,
 ) -> None:  # fmt: skip
     """The whole path on a phantom cohort: CPU, no network, about two minutes."""
@@ -133,10 +133,11 @@ def demo(
     from overread.synthetic.cohort import draw_cohort
 
     given = given_options(context)
-    if one_of(kind, ("classes", "cells"), "the kind of demo") == "cells":
+    if one_of(kind, ("classes", "cells", "slides"), "the kind of demo") != "classes":
         if unused := [f"--{name}" for name in ("patients", "recipe") if name in given]:
-            raise InputError("the demo of cells draws its own images and has its own recipe", given=" and ".join(unused), todo="leave it out")  # fmt: skip
-        return _demo_cells(output if "output" in given else Path("runs/cells"), seed, budget, verbose)
+            raise InputError(f"the demo of {kind} draws its own images and has its own recipe", given=" and ".join(unused), todo="leave it out")  # fmt: skip
+        demo_of = _demo_cells if kind == "cells" else _demo_slides
+        return demo_of(output if "output" in given else Path("runs") / kind, seed, budget, verbose)
     if recipe:
         if unused := [f"--{name}" for name in ("patients", "budget") if name in given]:
             raise InputError("the file of a published system says how large its demo is", given=" and ".join(unused),
@@ -175,6 +176,38 @@ def _demo_cells(output: Path, seed: int, budget: str, verbose: bool) -> None:
     study = Study(str(table.absolute()), columns, split=SplitRule(test=0.3, tuning=0.15), training=training, resources=Resources(budget=budget))  # fmt: skip
     _run(study, Machine(offline=True), output, verbose)
     say("next: try your own table: overread run TABLE --image image --mask mask -o runs/mine")
+
+
+def _demo_slides(output: Path, seed: int, budget: str, verbose: bool) -> None:
+    """Slides with islands of tumour under two scanners: learned by tiles, mapped, their lesions found and judged."""
+    from overread.synthetic.slides.slide_cohort import draw_slides
+
+    table = output / "cohort" / "metadata.csv"
+    if not table.exists():
+        say("drawing phantom slides of two scanners, with the outlines of tumour")
+        with bars() as progress:
+            draw_slides(
+                output / "cohort",
+                slides=60,
+                patients=60,
+                side=1200,
+                mpp=1.0,
+                islands=("plain",),
+                seed=seed,
+                progress=progress,
+            )
+    columns = Columns(
+        image="slide", label="tumour", patient="patient", source="scanner", outlines="outlines", names="keep"
+    )
+    small = RecipeChoice(recipe="scratch", settings=SLIDES_OF_DEMO)
+    training = Training(seed=seed, recipe=recipe_changes(small))
+    study = Study(str(table.absolute()), columns, split=SplitRule(test=0.35, tuning=0.15, despite=("shortcut",)), training=training, resources=Resources(budget=budget))  # fmt: skip
+    _run(study, Machine(offline=True), output, verbose)
+    say("next: try your own table: overread run TABLE --image slide --label tumour --outlines FOLDER -o runs/mine")
+
+
+#: Tiles of the phantom slides of the demo: coarse, for the time is short.
+SLIDES_OF_DEMO = ("backbone=cnn_small", "tiles.size=32", "tiles.mpp=[4.0]", "tiles.centre=16", "tiles.stride=16", "tiles.number=1600", "tiles.jitter=2", "views=1")  # fmt: skip
 
 
 def _demo_system(context: typer.Context, recipe: str, output: Path, seed: int, verbose: bool) -> None:

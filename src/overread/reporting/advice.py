@@ -16,6 +16,7 @@ from overread.reporting import words
 from overread.reporting.figures.curves import at_the_end
 from overread.reporting.outlined.outline_results import in_words, lost_objects
 from overread.reporting.run import Run, shown_metrics, subgroups
+from overread.reporting.slides.slide_results import lesion_line
 from overread.stats.estimate import Estimate
 
 FEW_POSITIVES = 50  # patients; below it, the interval of a sensitivity of .9 is wider than ± .08
@@ -203,6 +204,7 @@ def brief(run: Run) -> list[str]:
         f"Tested on {run.size}" + (f", looked at {words.times(run.evaluation.looks)} before" if run.evaluation.looks else ""),
         tell(top[:1]),
         tell(top[1:]),
+        lesion_line(run.folder),
         f"AUC {'; '.join(beside)}" if beside else "",
         f"{found.verdict} {reasons[0] if reasons else ''}{more}".strip(),
         f"All numbers: {run.folder / 'evaluation' / 'metrics.json'}, or --verbose; for reading: {run.folder / 'report.html'}",

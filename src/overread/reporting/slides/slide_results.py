@@ -100,6 +100,22 @@ def search_words(found: SlideResults) -> list[str]:
 
 
 @checked
+def lesion_line(folder: str | Path) -> str:
+    """What was found of the lesions of a run of slides, for a terminal; blank where nothing was judged."""
+    home = Path(folder) / SEARCH
+    if not (home / Localisation.file).exists():
+        return ""
+    found = Localisation.load(home)
+    known = {e.metric: e for e in found.estimates}
+    shown = (
+        ("lesions found over ¼ to 8 false alarms a slide", "mean sensitivity"),
+        ("at 8 a slide", "sensitivity at 8 false positives per image"),
+    )
+    told = [f"{what} {_cell(known[metric])}" for what, metric in shown if metric in known]
+    return f"Of {count(found.counts['lesions'], 'lesion')}: {'; '.join(told)}".replace("\u00a0", " ")
+
+
+@checked
 def search_tables(found: SlideResults) -> list[Table]:
     """The sensitivities, then those of each source and subgroup side by side."""
     if found.search is None:

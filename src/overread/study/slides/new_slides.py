@@ -49,7 +49,11 @@ def read_new_slides(
     home, named = Path(folder), _named(model, cases, hide, keep, say)
     names = file_names(named)
     mapped = map_slides(model, named, home / MAPS, names, threshold=reading.threshold, device=device, threads=threads, workers=threads, progress=progress, say=say)  # fmt: skip
-    answers = _seen(model, named, slide_answers(model, named, mapped, reading))
+    answers = _seen(
+        model,
+        named,
+        slide_answers(model, named, mapped, reading, device=device, threads=threads, progress=progress, say=say),
+    )
     lesions = lesions_of(named) if (named.table[OUTLINES] != "").any() else [None] * len(named)
     places = found_places(named, mapped.maps, lesions, model.about.recipe.tiles.radius)
     save_places(places, home / FOUND)

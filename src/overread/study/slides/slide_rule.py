@@ -17,6 +17,8 @@ from overread.learning.recipe import Recipe
 from overread.slides.slide_maps import SlideMaps
 from overread.slides.slide_score import SCORES, ScoreChoice, choose_score
 
+#: The score of a slide that no rule makes of its map.
+ATTENTION = "attention over its tiles"
 #: Beside ``model.json``: how its heat maps are read.
 FILE = "slides.json"
 #: False positives a tuning slide, on the mean, that the threshold of lesions lets pass.
@@ -39,7 +41,7 @@ class SlideReading:
     @property
     def lines(self) -> tuple[str, str]:
         """As the terminal tells it."""
-        return (f"  score of a slide: {self.score} — {self.score_why}", f"  lesions: from {self.threshold:.3g} on — {self.threshold_why}")  # fmt: skip
+        return (f"  score of a slide: {self.score} — {self.score_why}", f"  lesions: from {self.threshold:.3f} on — {self.threshold_why}")  # fmt: skip
 
     def save(self, model: str | Path) -> Path:
         """Write beside the model."""
@@ -61,6 +63,9 @@ def choose_reading(recipe: Recipe, mapped: SlideMaps, truth: NDArray[np.int64], 
     """
     asked = recipe.tiles.score
     known = [(found, int(truth[row])) for row, found in mapped.maps.items() if truth[row] >= 0]
+    if recipe.tiles.pooling == "attention":
+        threshold, why = _threshold(marks, outlined)
+        return SlideReading(ATTENTION, "the model answers for a slide by all of its tiles", threshold, why)
     if asked == "auto":
         scores = [[found.score(rule) for found, _ in known] for rule in SCORES]
         choice = choose_score(scores, [label for _, label in known])

@@ -19,11 +19,13 @@ from overread.cases.split import Split
 from overread.core.errors import InputError, checked
 from overread.core.files import read_json, write_csv, write_json
 from overread.core.phrases import count
+from overread.core.progress import Progress, Say, silent, unheard
 from overread.images.slides.lesion_outlines import Lesions
 from overread.images.slides.tissue import Tissue
 from overread.learning.model import Model
 from overread.learning.predict import tabulate
 from overread.predictions import Predictions
+from overread.slides.slide_attention import answer_slides
 from overread.slides.slide_maps import SlideMaps, map_slides, slide_at
 from overread.study.context import RunContext, refuse_seen
 from overread.study.outline_steps import file_names, image_keys
@@ -37,7 +39,7 @@ from overread.study.slides.lesion_tables import (
     save_places,
     true_lesions,
 )
-from overread.study.slides.slide_rule import SlideReading, choose_reading
+from overread.study.slides.slide_rule import ATTENTION, SlideReading, choose_reading
 
 #: In ``predictions/``: of which model the maps are.
 OF = "maps/of.json"
@@ -60,7 +62,9 @@ def predict_slides(context: RunContext, model: Model, cases: Cases, parts: Split
     for line in reading.lines:
         context.say(line)
     mapped["test"] = _mapped(context, model, test, "test", reading.threshold)
-    return {part: slide_answers(model, held, mapped[part][0], reading, part) for part, held in (("tuning", tuning), ("test", test))}  # fmt: skip
+    how = {"cache": context.cache, "device": context.study.resources.device, "threads": context.study.resources.threads,
+           "progress": context.progress, "say": context.say}  # fmt: skip
+    return {part: slide_answers(model, held, mapped[part][0], reading, part, **how) for part, held in (("tuning", tuning), ("test", test))}  # fmt: skip
 
 
 def _mapped(
@@ -100,8 +104,17 @@ def reading_of(model: Model, tuning: Cases, mapped: SlideMaps, lesions: list[Les
 
 
 @checked
-def slide_answers(model: Model, cases: Cases, mapped: SlideMaps, reading: SlideReading, part: str = "") -> Predictions:
-    """The table of predictions: the score of each slide by its map, of several slides of a case the highest."""
+def slide_answers(
+    model: Model, cases: Cases, mapped: SlideMaps, reading: SlideReading, part: str = "", *, cache: str | Path | None = None, device: str = "",
+    threads: int = 0, progress: Progress = silent, say: Say = unheard,
+) -> Predictions:  # fmt: skip
+    """The table of predictions: the score of each slide by its map, of several slides of a case the highest; of a model that learned from labels of
+    slides alone by attention over its tiles."""
+    if reading.score == ATTENTION:
+        made = answer_slides(
+            model, cases, cache=cache, device=device, threads=threads, part=part, progress=progress, say=say
+        )
+        return replace(made, table=made.table.drop(columns=OUTLINES, errors="ignore"))
     score = np.full(len(cases), np.nan)
     for row, found in mapped.maps.items():
         score[row] = found.score(reading.score)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from overread.cases.cases import paths
 from overread.cases.split import Split
 from overread.core.errors import checked
@@ -37,12 +39,17 @@ def show_slides(context: RunContext) -> None:
     }
     labels = cases.table[cases.target.columns[0]].to_numpy()
     ill = {keys[row] for row in maps if labels[row] in cases.target.positive}
-    chosen = chosen_slides({keys[row]: found.score(reading.score) for row, found in maps.items()}, ill, seed=seed)
+    test = context.predictions("test")
+    told = dict(
+        zip(test.table["case"].astype(str), test.table[f"p:{cases.target.positive[0]}"].astype(float), strict=True)
+    )
+    score = {keys[row]: told.get(str(cases.table["case"].iloc[row]), math.nan) for row in maps}
+    chosen = chosen_slides(score, ill, seed=seed)
     row_of = {keys[row]: row for row in maps}
     rows = [row_of[case] for case, _ in chosen]
     lesions, over = lesions_of(cases.take(rows)), places[places["score"] >= reading.threshold]
     shown = [
-        (SlideToShow(case, str(cases.table["source"].iloc[row]), str(labels[row]), maps[row].score(reading.score), paths(cases)[row], maps[row], lesions[number],
+        (SlideToShow(case, str(cases.table["source"].iloc[row]), str(labels[row]), score[case], paths(cases)[row], maps[row], lesions[number],
                      over[over["case"] == case]), why)
         for number, (row, (case, why)) in enumerate(zip(rows, chosen, strict=True))
     ]  # fmt: skip

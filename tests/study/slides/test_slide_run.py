@@ -1,0 +1,152 @@
+"""A study of slides from its table to its report on drawn slides: resumable, judged, read again for new slides."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+from tests.fixtures.drawn_slides import draw_study
+
+from overread.core.errors import InputError
+from overread.core.files import read_json
+from overread.evaluation.detection import Localisation
+from overread.evaluation.evaluate import Evaluation
+from overread.evaluation.ledger import verify
+from overread.learning.predict import load_model
+from overread.predictions import Predictions
+from overread.reporting.slides.slide_results import read_slide_results
+from overread.study import steps
+from overread.study.context import reads_slides, require_images
+from overread.study.question import Study
+from overread.study.slides.lesion_tables import read_places
+from overread.study.slides.new_slides import read_new_slides
+from overread.study.slides.slide_rule import SlideReading
+
+TILES = {"size": 32, "mpp": [8.0], "centre": 16, "stride": 16, "number": 600, "jitter": 2}
+RECIPE = {"method": "scratch", "backbone": "lenet5", "epochs": 6, "views": 1, "learning_rate": 3e-3, "members": 1, "precision": "float32", "tiles": TILES}  # fmt: skip
+
+
+def study_of(table, **more):
+    fields = {"image": "slide", "label": "tumour", "patient": "patient", "source": "scanner", "outlines": "outlines", "test": 0.45, "tuning": 0.25,
+              "despite": ("shortcut",), "recipe": RECIPE, "threads": 1}  # fmt: skip
+    return Study.from_flat(table=str(table), **fields | more)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """The drawn slides, a run of them, and what it said."""
+    home = tmp_path_factory.mktemp("study")
+    table, said = draw_study(home / "drawn", patients=26, small=2), []
+    page = steps.run(study_of(table), home / "run", cache=home / "cache", say=said.append)
+    assert page.exists()
+    return table, home / "run", said
+
+
+def test_the_run_answers_for_each_slide(made):
+    _, run, said = made
+    test = Predictions.read(run / "predictions" / "test.csv")
+    assert len(test) == 12
+    assert "outlines" not in test.table
+    found = Evaluation.load(run / "evaluation")
+    assert found["auc", "tumour"].value > 0.8
+    reading = SlideReading.load(run / "model")
+    assert any(line == reading.lines[0] for line in said)
+    for row in test.table.itertuples():
+        assert (run / "predictions" / "maps" / f"{row.case}.tif").exists()
+
+
+def test_the_search_for_lesions_is_a_look_of_its_own(made):
+    _, run, _ = made
+    found = Localisation.load(run / "evaluation" / "lesions")
+    assert found["mean sensitivity"].value > 0.6
+    assert found["sensitivity at 8 false positives per image"].value > 0.8
+    truth = read_places(run / "predictions" / "lesions" / "test.csv")
+    assert found.counts["lesions"] == int(truth["judged"].sum()) > 0
+    assert [entry["threshold"] is None for entry in verify(run / "ledger.jsonl")][-1]
+    assert len(verify(run / "ledger.jsonl")) == 2
+
+
+def test_isolated_tumour_cells_are_neither_found_nor_missed(made):
+    _, run, _ = made
+    found = Localisation.load(run / "evaluation" / "lesions")
+    truth, places = (read_places(run / "predictions" / name / "test.csv") for name in ("lesions", "places"))
+    left = truth[truth["judged"] == 0]
+    if len(left):
+        assert found.counts["not judged"] == {"lesions": len(left), "marks": int((places["region"] == -2).sum())}
+        assert any("neither found nor false" in line for line in found.cautions)
+    marks = pd.read_csv(run / "evaluation" / "lesions" / "marks.csv")
+    assert len(marks) == int((places["region"] != -2).sum())
+
+
+def test_the_report_shows_slides_beside_their_maps(made):
+    _, run, _ = made
+    page, results = (run / "report.html").read_text("utf-8"), read_slide_results(run)
+    assert "The search for lesions" in page
+    assert "Slides beside their heat maps" in page
+    assert "What was looked at: tissue alone" in page
+    assert "overread explain" not in page
+    assert len(results.slides) >= 6
+    assert all((run / slide.heat).exists() and (run / slide.picture).exists() for slide in results.slides)
+    assert len(results.looked) == 12 + read_slide_results(run).looked["part"].eq("tuning").sum()
+    for text in (page, (run / "overlays" / "slides.json").read_text("utf-8"), (run / "cases.csv").read_text("utf-8")):
+        assert "s01.tif" not in text
+        assert "p01" not in text
+
+
+def digests(folder):
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()
+    }
+
+
+def test_called_again_it_does_nothing_and_stopped_it_goes_on(made, tmp_path):
+    table, run, _ = made
+    before = digests(run)
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    (copy / "predictions" / "test.csv").unlink()
+    maps = sorted((copy / "predictions" / "maps").glob("*.tif"))
+    for path in maps[::2]:
+        path.unlink()
+    kept = {path: path.stat().st_mtime_ns for path in maps[1::2]}
+    said = []
+    steps.run(study_of(table), copy, cache=run.parent / "cache", say=said.append)
+    assert all(path.stat().st_mtime_ns == stamp for path, stamp in kept.items())
+    after = digests(copy)
+    same = [name for name in before if name.startswith(("predictions/", "model/", "evaluation/", "overlays/")) and name.endswith((".csv", ".tif", ".json", ".png", ".jpg"))]  # fmt: skip
+    assert not [name for name in same if after.get(name) != before[name]]
+    assert "the model is there already" in " ".join(said)
+    assert len(verify(copy / "ledger.jsonl")) == 2
+
+
+def test_new_slides_are_read_as_tuning_slides_chose(made, tmp_path):
+    from overread.learning.inputs import new_cases
+
+    table, run, _ = made
+    model, reading = load_model(run), SlideReading.load(run / "model")
+    assert reads_slides(run)
+    assert reads_slides(run / "model")
+    cases = new_cases(model, table, roles={"image": "slide", "patient": "patient", "outlines": "outlines"})
+    new = read_new_slides(model, reading, cases, tmp_path / "new", threads=1)
+    answers, test = Predictions.read(new.answers), Predictions.read(run / "predictions" / "test.csv")
+    own = answers.table.set_index("case").loc[test.table["case"], "p:tumour"].to_numpy(float)
+    assert np.allclose(own, test.table["p:tumour"].to_numpy(float), atol=1e-8)
+    assert new.seen == len(answers) - len(test) == int((answers.table["split"] == "seen").sum())
+    assert read_places(tmp_path / "new" / "lesions.csv")["judged"].sum() > 0
+    assert new.slides == 26
+
+
+def test_what_whole_images_are_asked_for_is_refused(made):
+    _, run, _ = made
+    with pytest.raises(
+        InputError, match="reads slides tile by tile, and overread explain is of models that see whole images"
+    ):
+        require_images(run, "overread explain")
+
+
+def test_a_model_is_known_by_the_group_of_its_recipe(made):
+    _, run, _ = made
+    assert read_json(run / "model" / "model.json")["planes"]["slides"] is True
+    assert list(load_model(run).about.recipe.tiles.mpp) == TILES["mpp"]
