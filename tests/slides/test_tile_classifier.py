@@ -130,7 +130,7 @@ def test_rounds_add_what_was_taken_for_tumour_and_a_resumed_training_has_the_sam
     with pytest.raises(Killed):
         taught(recipe, folder=tmp_path / "halves")
     monkeypatch.undo()
-    assert taught(recipe, folder=tmp_path / "halves", threads=2).digest == whole.digest
+    assert taught(recipe, folder=tmp_path / "halves").digest == whole.digest
     asked: list[str] = []
     monkeypatch.setattr(tile_classifier.SlideTraining, "hardest", lambda *_: asked.append("looked again"))
     monkeypatch.setattr(tile_classifier.SlideTraining, "answers", looked)
