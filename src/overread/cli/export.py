@@ -32,7 +32,7 @@ def export(
     torch: Annotated[bool, typer.Option("--torch", help="a folder that a few lines of plain torch load")] = False,
     dicom: Annotated[list[str], typer.Option("--dicom", help="a DICOM image or a folder of them: a structured report and a picture with the map for each case; may be repeated; needs overread[export]")] = [],
     labels: Annotated[bool, typer.Option("--labels", help="of a run that outlines objects: a label TIFF and a table of objects for each image, as napari and Fiji open them")] = False,
-    geojson: Annotated[bool, typer.Option("--geojson", help="of a run that outlines objects: GeoJSON for QuPath")] = False,
+    geojson: Annotated[bool, typer.Option("--geojson", help="of a run that outlines objects, or of slides: GeoJSON for QuPath, of slides the lesions found")] = False,
     part: Annotated[str, typer.Option(help="test or tuning, of --labels and --geojson")] = "test",
     output: Annotated[str, typer.Option("-o", "--output", help="the folder to write; beside the run if not given")] = "",
     deidentified: Annotated[bool, typer.Option("--deidentified", help="DICOM results without the patient, by the basic profile; they carry patient and study as your PACS needs them if not given")] = False,
@@ -74,8 +74,11 @@ def _export_objects(run: Path, place: Path, kind: str, part: str) -> None:
     from overread.core.files import write_json
     from overread.export.contract import CONTRACT
     from overread.export.object_files import write_geojson, write_label_folder
+    from overread.study.context import reads_slides
     from overread.study.outline_steps import exported_images
 
+    if reads_slides(run):
+        return _export_lesions(run, place, kind, one_of(part, ("test", "tuning"), "part"))
     images = exported_images(run, one_of(part, ("test", "tuning"), "part"))
     written = write_geojson(place, images) if kind == "geojson" else write_label_folder(place, images)
     then = (
@@ -86,6 +89,21 @@ def _export_objects(run: Path, place: Path, kind: str, part: str) -> None:
     write_json(place / CONTRACT, {"kind": kind, "made_by": f"overread {__version__}", "part": part})
     say(f"{count(sum(path.suffix in ('.tif', '.geojson') for path in written), 'image')} of the {part} part")
     end([place], then)
+
+
+def _export_lesions(run: Path, place: Path, kind: str, part: str) -> None:
+    """The lesions found on the slides of a part of a run, for QuPath."""
+    from overread.core.files import write_json
+    from overread.export.contract import CONTRACT
+    from overread.export.lesion_files import write_lesions
+    from overread.study.slides.lesion_export import exported_lesions
+
+    if kind != "geojson":
+        raise InputError("label images are of runs that outline objects, and this one finds lesions on slides", given=f"--{kind}", todo="say --geojson")  # fmt: skip
+    written = write_lesions(place, exported_lesions(run, part))
+    write_json(place / CONTRACT, {"kind": kind, "made_by": f"overread {__version__}", "part": part})
+    say(f"{count(len(written), 'slide')} of the {part} part")
+    end([place], f"drag one onto the open slide in QuPath: {written[0].name}" if written else "")
 
 
 def _export_model(model: Path, run: Path, places: dict[str, Path], images: str, fewest: int, threads: int) -> None:

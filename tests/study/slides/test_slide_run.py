@@ -150,3 +150,20 @@ def test_a_model_is_known_by_the_group_of_its_recipe(made):
     _, run, _ = made
     assert read_json(run / "model" / "model.json")["planes"]["slides"] is True
     assert list(load_model(run).about.recipe.tiles.mpp) == TILES["mpp"]
+
+
+def test_lesions_leave_for_qupath_in_pixels(made, tmp_path):
+    import json
+
+    from overread.export.lesion_files import write_lesions
+    from overread.study.slides.lesion_export import exported_lesions
+
+    _, run, _ = made
+    paths = write_lesions(tmp_path, exported_lesions(run))
+    assert len(paths) == 12
+    places, least = read_places(run / "predictions" / "places" / "test.csv"), SlideReading.load(run / "model").threshold
+    for path in paths:
+        held = json.loads(path.read_text("utf-8"))["features"]
+        mine = places[(places["case"] == path.stem) & (places["score"] >= least)]
+        points = [each["geometry"]["coordinates"] for each in held if each["geometry"]["type"] == "Point"]
+        assert np.allclose(points or np.empty((0, 2)), mine[["x", "y"]].to_numpy() / 2.0, atol=0.01)

@@ -70,7 +70,7 @@ def read_slide_results(folder: str | Path) -> SlideResults:
 
 def _looked(path: Path) -> pd.DataFrame:
     try:
-        return pd.read_csv(path, dtype={"case": str})
+        return pd.read_csv(path, dtype={"case": str, "name": str})
     except (OSError, ValueError) as error:
         raise InputError(
             "the table of slides is damaged", given=path.name, todo="run `overread predict` again"

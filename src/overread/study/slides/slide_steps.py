@@ -138,6 +138,6 @@ def looked_at(cases: Cases, names: Sequence[str], mapped: SlideMaps, home: Path)
     for row, found in mapped.maps.items():
         about, slide = found.about, slide_at(paths(cases)[row])
         shares = Tissue.load(home / f"{names[row]}.tissue.png").shares
-        rows.append({"case": cases.table["case"].iloc[row], "width": about.size[0], "height": about.size[1], "mpp": slide.mpp, "looked": about.looked,
+        rows.append({"case": cases.table["case"].iloc[row], "name": names[row], "width": about.size[0], "height": about.size[1], "mpp": slide.mpp, "looked": about.looked,
                      "unread": about.unread, **{f"share {kind}": share for kind, share in shares.items()}})  # fmt: skip
     return pd.DataFrame(rows)
