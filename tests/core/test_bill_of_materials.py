@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+import tomllib
 from pathlib import Path
 
 import overread
@@ -38,6 +39,8 @@ def test_what_lies_within_the_package_is_the_file_that_was_published() -> None:
     licence = (folder / "openseadragon.LICENSE.txt").read_text("utf-8")
     assert "CodePlex Foundation" in licence
     assert "Redistribution and use in source and binary forms" in licence
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text("utf-8"))["project"]
+    assert any(file.endswith("openseadragon.LICENSE.txt") for file in project["license-files"])
     assert sorted(path.name for path in folder.iterdir()) == ["openseadragon.LICENSE.txt", "openseadragon.min.js"]
 
 

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from importlib import resources
 
-from overread.core.errors import checked
+from overread.core.errors import checked, require
 
 #: What the page's own files may do: run our script and style, show pictures, ask this server. Nothing inline.
 PAGE_POLICY = ("default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
@@ -37,6 +37,7 @@ def page_files() -> dict[str, PageFile]:
         for file in resources.files("overread.serving").joinpath(*folder).iterdir():
             ending = file.name.rpartition(".")[2]
             if file.is_file() and ending in _KINDS:
+                require(file.name not in found, "two files of the page have one name", given=file.name)
                 found[file.name] = PageFile(file.read_bytes(), _KINDS[ending])
     return found
 
