@@ -47,7 +47,7 @@ def arm_run(name: str, table: Path, given: argparse.Namespace) -> Path:
               "tiles.centre": max(1, min(given.size, round(given.centre / finest))), "tiles.hard_negatives": given.hard_negatives,
               "tiles.radius": given.radius, **({"tiles.number": given.tiles} if given.tiles else {})}  # fmt: skip
     words = [sys.executable, "-m", "overread.cli.main", "run", str(table), "--image", "slide", "--label", "tumour", "--positive", "yes",
-             "--patient", "patient", "--source", "scanner", "--outlines", "outlines", "--leave-out", given.leave_out, "--tuning", "0.25",
+             "--patient", "patient", "--source", "scanner", "--outlines", "outlines", "--leave-out", given.leave_out, "--despite", "shortcut", "--tuning", "0.2",
              "--recipe", "scratch", "--backbone", given.backbone, "--budget", f"{given.minutes:g}m", "--seed", str(given.seed), "--offline",
              *([f"--epochs={given.epochs}"] if given.epochs else []),
              *(word for key, value in fields.items() for word in ("--set", f"{key}={value}")), "-o", str(folder)]  # fmt: skip
@@ -66,7 +66,6 @@ def marks_of(folder: Path):
 
 def with_one_orientation(folder: Path) -> Path:
     """The marks of the same model with one orientation a tile, as tables beside those with eight."""
-    # isort: off  (the study is imported here: it takes seconds)
     from overread.cases.split import Split
     from overread.learning.model import Model
     from overread.slides.slide_maps import map_slides
@@ -76,7 +75,6 @@ def with_one_orientation(folder: Path) -> Path:
     from overread.study.slides.lesion_search import judged_slides, search_tables
     from overread.study.slides.lesion_tables import found_places, lesions_of, true_lesions
 
-    # isort: on
     home = folder / "one-orientation"
     if (home / "evaluation" / "lesions" / "images.csv").exists():
         return home
@@ -123,14 +121,16 @@ def main() -> None:
     arguments.add_argument(
         "-o", "--output", type=Path, default=Path("runs/slides-bars"), help="folder of the cohort and the runs; kept"
     )
-    arguments.add_argument("--slides", type=int, default=96)
+    arguments.add_argument("--slides", type=int, default=72)
     arguments.add_argument("--patients", type=int, default=60)
-    arguments.add_argument("--side", type=float, default=2000.0, help="of a slide, in µm")
+    arguments.add_argument("--side", type=float, default=1500.0, help="of a slide, in µm")
     arguments.add_argument("--cohort-seed", type=int, default=2017)
     arguments.add_argument("--seed", type=int, default=1, help="of the split and of every training")
     arguments.add_argument("--leave-out", default="west", choices=("north", "south", "west"))
     arguments.add_argument("--arms", default=",".join(ARMS), help=f"some of {', '.join(ARMS)}")
-    arguments.add_argument("--minutes", type=float, default=15.0, help="budget of each arm on two cores")
+    arguments.add_argument(
+        "--minutes", type=float, default=10.0, help="budget of each arm on two cores; heat maps come on top"
+    )
     arguments.add_argument("--tiles", type=int, default=0, help="tiles for training; 0: as the budget allows")
     arguments.add_argument("--epochs", type=int, default=0, help="0: as the budget allows")
     arguments.add_argument("--hard-negatives", type=int, default=1)
