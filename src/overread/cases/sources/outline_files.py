@@ -97,10 +97,14 @@ def labels_by_outlines(
 
     ``mpp``: microns of a pixel of level 0, NaN where the file of the slide says it; ``tumour``: see :func:`.read_lesions`.
     """
-    sizes = pd.Series(0.0, index=files.index) if mpp is None else mpp.fillna(0.0)
-    labels = pd.Series([_label(root, file, str(images[row]), float(sizes[row]), tumour) for row, file in files.items()], index=files.index, dtype=object)  # fmt: skip
-    tumour, bare = int((labels == TUMOUR).sum()), int((files == "").sum())
-    note = f"label: no column says it, so the outlines do: {tumour:,} of {count(len(labels), 'slide')} show {TUMOUR}"
+    sizes = [0.0] * len(files) if mpp is None else mpp.fillna(0.0).tolist()
+    told = [
+        _label(root, file, image, size, tumour)
+        for file, image, size in zip(files, images.astype(str), sizes, strict=True)
+    ]
+    labels = pd.Series(told, index=files.index, dtype=object)
+    ill, bare = told.count(TUMOUR), int((files == "").sum())
+    note = f"label: no column says it, so the outlines do: {ill:,} of {count(len(labels), 'slide')} show {TUMOUR}"
     return labels, [
         note + (f", and {bare:,} without outlines count as {NORMAL}" if bare else "") + " (--label names a column)"
     ]

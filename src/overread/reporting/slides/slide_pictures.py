@@ -19,9 +19,11 @@ from overread.core.files import read_rows, write_bytes, write_rows
 from overread.core.progress import Progress, silent
 from overread.core.sandbox import contained
 from overread.evaluation.results import from_file_form
+from overread.images.address import parse
 from overread.images.image import Image
 from overread.images.read import read_image
 from overread.images.slides.lesion_outlines import Lesions
+from overread.images.slides.slide import OVERVIEW_MPP
 from overread.reporting.outlined.overlay_entries import jpeg
 from overread.reporting.thumbnails import flat, small
 from overread.slides.heat_map import HeatMap
@@ -60,7 +62,8 @@ class ShownSlide:
     """A slide of the test part; ``why`` it is shown: ``missed``, ``false`` or ``random``.
 
     ``width`` and ``height`` in µm; ``score`` of the slide by its map. ``picture``: a JPEG in the run's folder, blank where it is
-    ``withheld`` because its pixels may name a patient, or cannot be read; ``heat``: a PNG of its heat map.
+    ``withheld`` because its pixels may name a patient, or cannot be read; ``heat``: a PNG of its heat map, which covers ``covers``
+    (left, top, width, height) µm.
     """
 
     case: str = ""
@@ -72,6 +75,7 @@ class ShownSlide:
     height: float = 0.0
     picture: str = ""
     heat: str = ""
+    covers: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
     withheld: bool = False
     places: tuple[ShownPlace, ...] = ()
     outlines: tuple[ShownOutline, ...] = ()
@@ -126,11 +130,12 @@ def write_slides(
         progress("drawing slides beside their heat maps", number, len(shown))
         entry = replace(_entry(one, why), withheld=one.case in withheld)
         heat = f"{FOLDER}/{number:02d}-map.png"
-        write_bytes(home / heat, heat_png(one.heat_map))
+        data, covers = heat_png(one.heat_map)
+        write_bytes(home / heat, data)
         if pixels is not None and not entry.withheld:
             write_bytes(home / FOLDER / f"{number:02d}.jpg", jpeg(small(pixels, SIDE)))
             entry = replace(entry, picture=f"{FOLDER}/{number:02d}.jpg")
-        entries.append(replace(entry, heat=heat))
+        entries.append(replace(entry, heat=heat, covers=covers))
     write_rows(home / LIST, entries)
     return home / LIST
 
@@ -142,21 +147,35 @@ def read_slides(folder: str | Path) -> tuple[ShownSlide, ...]:
 
 
 @checked
-def heat_png(found: HeatMap) -> bytes:
+def heat_png(found: HeatMap) -> tuple[bytes, tuple[float, float, float, float]]:
     """The probabilities of a map in colours from black over red to light yellow, by the level with at most :data:`CELLS` cells a side;
-    clear where nobody looked."""
+    clear where nobody looked; and what it covers (left, top, width, height), µm."""
     level = next((n for n, shape in enumerate(found.levels) if max(shape) <= CELLS), len(found.levels) - 1)
     values = found.values(level)
     grey = np.nan_to_num(np.rint(255 * values), nan=0.0).astype(np.uint8)
     colours = np.asarray(cv2.applyColorMap(grey, cv2.COLORMAP_INFERNO), np.uint8)
     alpha = np.where(np.isnan(values), 0, 255).astype(np.uint8)
-    return bytes(cv2.imencode(".png", np.dstack([colours, alpha]))[1].tobytes())
+    side, (rows, columns) = found.mpp * 2**level, values.shape
+    data = bytes(cv2.imencode(".png", np.dstack([colours, alpha]))[1].tobytes())
+    return data, (*found.origin, columns * side, rows * side)
 
 
 def _overviews(shown: Sequence[tuple[SlideToShow, str]]) -> Iterator[NDArray[np.uint8] | None]:
-    with closing(contained(read_image, ((one.address,) for one, _ in shown), workers=1)) as found:
-        for image in found:
-            yield flat(image) if isinstance(image, Image) else None
+    asked = [_seen_whole(one) for one, _ in shown]
+    with closing(contained(read_image, ((address,) for address, _, _ in asked), workers=1)) as found:
+        for image, (_, rows, columns) in zip(found, asked, strict=True):
+            yield flat(image)[:rows, :columns] if isinstance(image, Image) else None
+
+
+def _seen_whole(one: SlideToShow) -> tuple[str, int, int]:
+    """The address of a picture of the whole slide, no coarser than needed, and its rows and columns: a small slide is hardly more than a dot in its
+    overview."""
+    width, height = one.heat_map.about.size
+    mpp = max(width, height) / SIDE
+    if mpp >= OVERVIEW_MPP:
+        return one.address, SIDE * 64, SIDE * 64
+    whole = replace(parse(one.address), slide=False, tile=(SIDE * mpp / 2, SIDE * mpp / 2, SIDE, mpp))
+    return str(whole), max(1, round(height / mpp)), max(1, round(width / mpp))
 
 
 def _entry(one: SlideToShow, why: str) -> ShownSlide:

@@ -220,7 +220,7 @@ def slide_svg(slide: ShownSlide, overview: str, heat: str, key: str, title: str)
     line = max(width, height) / 260
     size = f'width="{width:.0f}" height="{height:.0f}" preserveAspectRatio="none"'
     left = f'<image href="{escape(overview)}" {size}/>' if overview else f'<rect {size} fill="#bbb"/>'
-    right = f'<rect width="{width:.0f}" height="{height:.0f}" fill="#e8e8e8"/><image href="{escape(heat)}" {size} style="image-rendering: pixelated"/>'
+    right = f'<rect width="{width:.0f}" height="{height:.0f}" fill="#e8e8e8"/><svg width="{width:.0f}" height="{height:.0f}"><image href="{escape(heat)}" x="{slide.covers[0]:.1f}" y="{slide.covers[1]:.1f}" width="{slide.covers[2]:.1f}" height="{slide.covers[3]:.1f}" preserveAspectRatio="none" style="image-rendering: pixelated"/></svg>'
     drawn = _over(slide, line)
     inside = f'<g>{left}{drawn}</g><g transform="translate({width + gap:.0f} 0)">{right}{drawn}</g>'
     head = f'<svg xmlns="http://www.w3.org/2000/svg" class="slide" viewBox="0 0 {2 * width + gap:.0f} {height:.0f}">'
