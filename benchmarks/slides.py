@@ -47,7 +47,7 @@ def arm_run(name: str, table: Path, given: argparse.Namespace) -> Path:
               "tiles.centre": max(1, min(given.size, round(given.centre / finest))), "tiles.hard_negatives": given.hard_negatives,
               "tiles.radius": given.radius, **({"tiles.number": given.tiles} if given.tiles else {})}  # fmt: skip
     words = [sys.executable, "-m", "overread.cli.main", "run", str(table), "--image", "slide", "--label", "tumour", "--positive", "yes",
-             "--patient", "patient", "--source", "scanner", "--outlines", "outlines", "--leave-out", given.leave_out, "--despite", "shortcut", "--tuning", "0.2",
+             "--patient", "patient", "--source", "scanner", "--outlines", "outlines", "--leave-out", given.leave_out, "--names", "keep", "--despite", "shortcut", "--tuning", "0.2",
              "--recipe", "scratch", "--backbone", given.backbone, "--budget", f"{given.minutes:g}m", "--seed", str(given.seed), "--offline",
              *([f"--epochs={given.epochs}"] if given.epochs else []),
              *(word for key, value in fields.items() for word in ("--set", f"{key}={value}")), "-o", str(folder)]  # fmt: skip
