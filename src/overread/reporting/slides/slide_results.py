@@ -157,7 +157,7 @@ def search_figure(found: SlideResults) -> Figure | None:
 @checked
 def skipped_table(found: SlideResults) -> Table | None:
     """Of the slides of each part how much was looked at, and what the rest is; None where nothing is known."""
-    kinds = [name for name in found.looked if name.startswith("share ")]
+    kinds = [name for name in map(str, found.looked) if name.startswith("share ")]
     if not kinds:
         return None
     rows = []

@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -62,7 +63,7 @@ def predict_slides(context: RunContext, model: Model, cases: Cases, parts: Split
     for line in reading.lines:
         context.say(line)
     mapped["test"] = _mapped(context, model, test, "test", reading.threshold)
-    how = {"cache": context.cache, "device": context.study.resources.device, "threads": context.study.resources.threads,
+    how: dict[str, Any] = {"cache": context.cache, "device": context.study.resources.device, "threads": context.study.resources.threads,
            "progress": context.progress, "say": context.say}  # fmt: skip
     return {part: slide_answers(model, held, mapped[part][0], reading, part, **how) for part, held in (("tuning", tuning), ("test", test))}  # fmt: skip
 
