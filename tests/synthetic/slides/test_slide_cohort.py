@@ -104,6 +104,19 @@ def test_rings_and_cords_are_locally_alike() -> None:
     assert lean["ducts"] > 0.5 > 0.25 > lean["context"]
 
 
+def test_small_fields_of_rings_are_those_of_normal_tissue() -> None:
+    """In squares of 32 µm, those of rings are seldom sparser or more crowded than normal tissue is here and there."""
+    covered = {}
+    for kind in ("context", ""):
+        dark = (square(tissue_of(kind, seed=4), tile=640)[..., 1] < 150).astype(np.float32)
+        covered[kind] = cv2.resize(dark, (30, 30), interpolation=cv2.INTER_AREA).ravel()
+    low, high = np.quantile(covered[""], [0.05, 0.95])
+    assert (covered["context"] < low).mean() < 0.2
+    assert (covered["context"] > high).mean() < 0.2
+    even = roc_auc_score(np.repeat([0, 1], 900), np.r_[covered[""], covered["context"]])
+    assert 0.4 < even < 0.65
+
+
 def test_outlines_hold_the_islands(cohort) -> None:
     table, islands = pd.read_csv(cohort), pd.read_csv(cohort.parent / "islands.csv")
     assert set(islands["kind"]) <= {"detail", "plain"}

@@ -27,6 +27,9 @@ Doubles = NDArray[np.float64]
 SPACING, KNOTS = 10.0, 8.0
 #: How many of the places hold a nucleus: scattered, within and beside bands, in a sheet.
 SCATTERED, DENSE, SPARSE, SHEET = 0.5, 0.9, 0.22, 0.9
+#: Scattered nuclei are as sparse and as crowded here and there as beside and within bands, in bumps of so many microns: no field
+#: of a few nuclei tells a band.
+UNEVEN, CROWDS = 0.55, 90.0
 #: Cords: their distance in microns and the share that is dense. Rings: where they are dense, and their distance.
 CORDS, FILLED = 112.0, 0.54
 RING, RINGS = (70.0, 130.0), 275.0
@@ -137,13 +140,18 @@ def _nuclei(plan: SlidePlan, frame: _Frame, tissue: list[Blob], fat: list[Blob])
     side, half = dye.shape[-1], dye.shape[-1] // 2
     x, y, own = _lattice(plan, frame, SPACING, REACH + SPACING, "nuclei")
     x, y = x + (own[0] - 0.5) * 0.8 * SPACING, y + (own[1] - 0.5) * 0.8 * SPACING
-    share = np.full(len(x), SCATTERED)
+    crowded = _value_noise(plan, x, y, CROWDS, "crowded")
+    scattered = np.clip(SCATTERED + UNEVEN * crowded, SPARSE - 0.1, DENSE)
+    share = scattered.copy()
     coarse, large = np.zeros(len(x), bool), np.zeros(len(x), np.int64)
     for region in plan.regions:
         if not frame.near(region.blob, REACH + SPACING):
             continue
         within = np.flatnonzero(region.blob.depth(x, y) > 0)
-        share[within] = _share_of_places(region, x[within], y[within])
+        if region.look.arrangement == "scattered":
+            share[within] = scattered[within]
+        else:
+            share[within] = _share_of_places(region, x[within], y[within])
         coarse[within], large[within] = region.look.coarse, region.look.large
     there = np.max([piece.depth(x, y) for piece in tissue], axis=0) > 2
     if fat:
@@ -170,8 +178,8 @@ def _nuclei(plan: SlidePlan, frame: _Frame, tissue: list[Blob], fat: list[Blob])
 def _share_of_places(region: Region, x: Doubles, y: Doubles) -> Doubles:
     """How many of the places hold a nucleus, by the arrangement of the region."""
     arrangement = region.look.arrangement
-    if arrangement in ("scattered", "sheet"):
-        return np.full(len(x), SHEET if arrangement == "sheet" else SCATTERED)
+    if arrangement == "sheet":
+        return np.full(len(x), SHEET)
     across, down = x - region.blob.x, y - region.blob.y
     along = across * math.cos(region.turn) + down * math.sin(region.turn)
     aside = down * math.cos(region.turn) - across * math.sin(region.turn)
@@ -306,14 +314,14 @@ def _axis(first: int, count: int, mpp: float) -> tuple[Doubles, tuple[NDArray[np
 
 
 def _value_noise(plan: SlidePlan, x: Doubles, y: Doubles, cell: float, name: str) -> Doubles:
-    """A smooth random field at places x (1, w), y (h, 1) with bumps of about ``cell`` microns, from about −1 to 1."""
-    columns, rows = np.floor(x[0] / cell).astype(np.int64), np.floor(y[:, 0] / cell).astype(np.int64)
+    """A smooth random field at places x and y (of shapes that broadcast) with bumps of about ``cell`` microns, from −1 to 1."""
+    columns, rows = np.floor(x / cell).astype(np.int64), np.floor(y / cell).astype(np.int64)
     u, v = (t / cell - np.floor(t / cell) for t in (x, y))
     u, v = u * u * (3 - 2 * u), v * v * (3 - 2 * v)
-    all_rows, all_columns = (np.arange(axis[0], axis[-1] + 2) + _PLACES // 2 for axis in (rows, columns))
+    all_rows, all_columns = (np.arange(axis.min(), axis.max() + 2) + _PLACES // 2 for axis in (rows, columns))
     sample = all_rows[:, None] * _PLACES + all_columns
     corner = random.uniform(plan.seed, plan.key, sample, f"slide/{name}", -1.0, 1.0)
-    r, c = (rows - rows[0])[:, None], columns - columns[0]
+    r, c = rows - rows.min(), columns - columns.min()
     top, bottom = ((1 - u) * corner[r + i, c] + u * corner[r + i, c + 1] for i in (0, 1))
     return np.asarray((1 - v) * top + v * bottom)
 
