@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import cv2
 import numpy as np
 import pytest
 
-from overread.cells.enlarged import ACROSS, Enlarged, Middle, enlarged_labels, magnification, median_across, places_of
+from overread.cells.enlarged import (
+    ACROSS,
+    STEP,
+    WIDEST,
+    Enlarged,
+    Middle,
+    enlarged_labels,
+    magnification,
+    median_across,
+    places_of,
+    widest,
+)
 from overread.cells.tiled import Held
 
 
@@ -62,6 +75,22 @@ def test_the_median_object_is_brought_to_one_size():
         assert abs(across * magnification(across, 8.0) - ACROSS) <= across / 8 + 1e-9
     assert magnification(100.0, 3.0) == magnification(float("nan"), 3.0) == magnification(5.0, 1.0) == 1.0
     assert np.isnan(median_across(np.zeros(3, np.int64)))
+
+
+def test_an_image_is_enlarged_no_wider_than_memory_has_a_bound_for():
+    for width in (100, 7_999, 8_001, 11_000, 24_000, 90_000):
+        times = widest(width, 3.0)
+        assert times == 1 or width * times <= WIDEST
+        assert times == 3 or width * (times + STEP) > WIDEST
+
+
+def test_rows_of_a_wide_image_take_little_more_memory_than_they_have():
+    wide = Enlarged(Held(np.zeros((400, 6000, 1), np.uint8)), 3.0)
+    tracemalloc.start()
+    rows = wide.rows(0, 600)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 4 * rows.nbytes
 
 
 def test_the_middle_of_an_image(pixels):

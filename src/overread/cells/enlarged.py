@@ -22,6 +22,10 @@ from overread.core.errors import checked, require
 ACROSS, STEP = 28.0, 0.25
 #: The most that an image is enlarged where nothing else is asked.
 MOST = 3.0
+#: Pixels that an image may be across once it is enlarged: what is cut at once are bands as wide as it, and memory has a bound.
+WIDEST = 24_000
+#: Rows that are enlarged at once.
+_ROWS = 64
 
 
 @checked
@@ -36,6 +40,16 @@ def magnification(across: float, most: float) -> float:
     if not across > 0 or most <= 1:
         return 1.0
     return float(np.clip(round(ACROSS / across / STEP) * STEP, 1.0, most))
+
+
+@checked
+def widest(width: int, most: float) -> float:
+    """The most that an image of this width is enlarged, in quarters, ``most`` where it is not wide.
+
+    >>> widest(1_000, 3.0), widest(10_000, 3.0), widest(20_000, 3.0)
+    (3.0, 2.25, 1.0)
+    """
+    return float(np.clip(np.floor(WIDEST / width / STEP) * STEP, 1.0, most))
 
 
 @checked
@@ -67,13 +81,19 @@ class Enlarged:
 
     def rows(self, top: int, bottom: int) -> NDArray[Any]:
         """Pixels (bottom − top, W, C)."""
+        width, made = self.size[1], []
+        for first in range(top, bottom, _ROWS):  # as numbers with fractions a whole band would be some GB
+            made.append(self._between(first, min(first + _ROWS, bottom), width))
+        return made[0] if len(made) == 1 else np.concatenate(made)
+
+    def _between(self, top: int, bottom: int, width: int) -> NDArray[Any]:
         height = self.source.size[0]
         at = np.clip((np.arange(top, bottom) + 0.5) * (height / self.size[0]) - 0.5, 0, height - 1)
         first = np.floor(at).astype(np.int64)
         above, below = int(first[0]), min(int(first[-1]) + 2, height)
         held = self.source.rows(above, below)
-        wide = cv2.resize(held.astype(np.float32), (self.size[1], below - above), interpolation=cv2.INTER_LINEAR)
-        wide = wide.reshape(below - above, self.size[1], held.shape[2])
+        wide = cv2.resize(held.astype(np.float32), (width, below - above), interpolation=cv2.INTER_LINEAR)
+        wide = wide.reshape(below - above, width, held.shape[2])
         share = (at - first).astype(np.float32)[:, None, None]
         low, high = wide[first - above], wide[np.minimum(first + 1, height - 1) - above]
         return np.rint(low + (high - low) * share).astype(held.dtype)

@@ -40,6 +40,7 @@ class SegmentedFile:
     size: tuple[int, int]
     objects: int
     classes: tuple[str, ...]
+    times: float = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +81,8 @@ def segment_file(
 
     A TIFF whose pixels lie in one piece is read from where it is, another is unpacked beside ``out``; other formats are
     decoded in memory, within the limits of images. Levels are those of the whole image, in a pass of their own. Memory
-    holds some bands of rows: 20,000 × 20,000 pixels take less than 2 GB. Raises :class:`ImageError` for what cannot be
+    holds some bands of rows: 20,000 × 20,000 pixels take less than 2 GB. An image of small objects is enlarged (see
+    :mod:`overread.cells.enlarged`), so far that it is at most 24,000 pixels across; ``times`` says how far it was. Raises :class:`ImageError` for what cannot be
     read.
     """
     require_segmenter(model)
@@ -96,7 +98,7 @@ def segment_file(
                 )
         with publish(out) as beside:
             _write_tiff(beside, scratch, source.size, found.numbers, len(found.classes))
-    return SegmentedFile(out, source.size, len(found.classes), found.classes)
+    return SegmentedFile(out, source.size, len(found.classes), found.classes, found.times)
 
 
 @checked

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from overread.cases.cases import Cases, paths
-from overread.cells.enlarged import Enlarged, Middle, magnification, median_across
+from overread.cells.enlarged import Enlarged, Middle, magnification, median_across, widest
 from overread.cells.native_store import histograms, levels_of, whole_numbers
 from overread.cells.tiled import Held, Reading, Source, cut_bands, read_bands
 from overread.core.errors import ImageError, checked, require
@@ -134,7 +134,7 @@ def cut_source(
         torch.set_num_threads(threads)
     reading = reading_of(model.network, model.about, pick_device(device))
     assert model.about.cutting is not None
-    times = _times(reading, model.about.cutting, source, levels)
+    times = times_of(reading, model.about.cutting, source, levels)
     areas = np.zeros(1, np.int64)
 
     def counted(top: int, labels: NDArray[np.int32]) -> None:
@@ -159,10 +159,11 @@ def cut_source(
     return CutSource(order[numbers], tuple(names[int(vote.argmax())] if several else "" for vote in votes), times)
 
 
-def _times(reading: Reading, cutting: Cutting, source: Source, levels: NDArray[np.float32]) -> float:
+@checked
+def times_of(reading: Reading, cutting: Cutting, source: Source, levels: NDArray[np.float32]) -> float:
     """How many times an image is enlarged: by the size of the objects that the network finds in its middle as it is,
     and again in what that size makes of it."""
-    most, times = max(reading.segmentation.enlarge, 1.0), 1.0
+    most, times = widest(source.size[1], max(reading.segmentation.enlarge, 1.0)), 1.0
     for _ in range(LOOKS if most > 1 else 0):
         across = _across(reading, cutting, Middle(source, LOOKED_AT), times, levels)
         unseen = min(most, UNSEEN) if times == 1 else 1.0  # none is found, perhaps since they are so small
@@ -174,7 +175,7 @@ def _times(reading: Reading, cutting: Cutting, source: Source, levels: NDArray[n
 
 
 def _across(reading: Reading, cutting: Cutting, source: Source, times: float, levels: NDArray[np.float32]) -> float:
-    """How many of the image's pixels the median object found is across; NaN where none is."""
+    """How many pixels the median object found is across, as the network sees the image as it is; NaN where none is."""
     shown = Enlarged(source, times) if times > 1 else source
     areas = np.zeros(0, np.int64)
 
@@ -183,7 +184,7 @@ def _across(reading: Reading, cutting: Cutting, source: Source, times: float, le
         areas = np.bincount(labels.ravel())[1:]
 
     cut_bands(read_bands(reading, shown, levels), shown.size, reading.shown, cutting, count, rows=shown.size[0])
-    return median_across(areas) / times
+    return median_across(areas) / times / reading.segmentation.zoom
 
 
 @checked

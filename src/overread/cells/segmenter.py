@@ -19,7 +19,7 @@ from overread.cells.dense_losses import dense_loss
 from overread.cells.enlarged import ACROSS, MOST, Enlarged, enlarged_labels, magnification, median_across
 from overread.cells.instance_cut import Maps
 from overread.cells.native_store import NativeStore, pack_native
-from overread.cells.segment import reading_of
+from overread.cells.segment import reading_of, times_of
 from overread.cells.tiled import Held, Reading, Source, read_bands
 from overread.cells.tiles import STANDARD, Tiles, pieces, scaled
 from overread.core.errors import InputError, UnavailableError, UnsoundError, checked, require
@@ -36,7 +36,7 @@ from overread.learning.model import About, Decision, Model, Origin, make_unet
 from overread.learning.recipe import AUTO, Recipe
 from overread.networks import weights as stores
 from overread.networks.backbones import BACKBONES, build
-from overread.networks.instance_heads import STRONGEST, Segmentation, layout_of
+from overread.networks.instance_heads import STRONGEST, Cutting, Segmentation, layout_of
 from overread.networks.stages import stage_of, stages
 from overread.networks.unet import UNet, copied_from
 
@@ -531,12 +531,20 @@ def _tuned(
 ) -> tuple[About, Decision]:
     rows = _some(data, about.recipe.segmentation)
     reading = reading_of(network.eval(), about, device)
+
+    def tuned(times: NDArray[np.float64]) -> tuple[Cutting, float, float]:
+        maps = [_maps_of(reading, data, row, times) for row in rows]
+        truths = [_truth_of(data, row, times) for row in rows]
+        return tune(maps, truths, reading.shown, groups=[data.sources[row] for row in rows], progress=progress)
+
     times = _magnifications(data, about.recipe.segmentation)
-    maps = [_maps_of(reading, data, row, times) for row in rows]
-    truths = [_truth_of(data, row, times) for row in rows]
-    cutting, score, before = tune(
-        maps, truths, reading.shown, groups=[data.sources[row] for row in rows], progress=progress
-    )
+    cutting, score, before = tuned(times)
+    if (
+        about.recipe.segmentation.enlarge > 1
+    ):  # a new image has no mask to tell the size of its objects: the network does
+        for row in rows:
+            times[row] = times_of(reading, cutting, Held(data.store.rows[row].pixels), data.store.rows[row].levels)
+        cutting, score, before = tuned(times)
     shown = ", ".join(
         f"{name} {getattr(cutting, name):g}" for name in ("foreground", "centre", "apart", "compactness", "minimum")
     )
