@@ -256,6 +256,33 @@ def test_a_slide_of_which_much_cannot_be_read_is_refused(slide_model, make_slide
     with pytest.raises(ImageError, match="more than 10% of the slide's tissue cannot be read"):
         map_slide(slide_model(Redness()), open_slide(damaged), tmp_path / "map.tif", tissue=tissue)
     assert not (tmp_path / "map.tif").exists()
+    assert not (tmp_path / "map.tif.part").exists()
+
+
+def test_a_refused_slide_is_refused_again(slide_model, make_slide, tmp_path, monkeypatch):
+    """Also where what was done of it is still there: the row of blocks that was too much is not among it."""
+    monkeypatch.setattr("overread.slides.map_slide.shutil.rmtree", lambda *given, **named: None)
+    damaged = make_slide(damaged=tuple((row, column) for row in range(3, 7) for column in range(3, 9)))
+    tissue = tissue_of(open_slide(make_slide()))
+    for _ in range(3):
+        with pytest.raises(ImageError, match="more than 10% of the slide's tissue cannot be read"):
+            map_slide(slide_model(Redness()), open_slide(damaged), tmp_path / "map.tif", tissue=tissue)
+        assert not (tmp_path / "map.tif").exists()
+    assert (tmp_path / "map.tif.part").exists()
+
+
+def test_what_an_older_journal_holds_is_refused_too(slide_model, make_slide, tmp_path, monkeypatch):
+    damaged = make_slide(damaged=tuple((row, column) for row in range(3, 7) for column in range(3, 9)))
+    tissue, said = tissue_of(open_slide(make_slide())), list[str]()
+    monkeypatch.setattr("overread.slides.map_slide.MOST_UNREAD", 1.0)
+    monkeypatch.setattr("overread.slides.map_slide.write_map", lambda *given: 1 / 0)  # stopped before it is written
+    with pytest.raises(ZeroDivisionError):
+        map_slide(slide_model(Redness()), open_slide(damaged), tmp_path / "map.tif", tissue=tissue)
+    monkeypatch.undo()
+    with pytest.raises(ImageError, match="more than 10% of the slide's tissue cannot be read"):
+        map_slide(slide_model(Redness()), open_slide(damaged), tmp_path / "map.tif", tissue=tissue, say=said.append)
+    assert "there already" in said[0]
+    assert not (tmp_path / "map.tif").exists()
 
 
 def test_a_slide_without_tissue_is_refused(slide_model, make_slide, tmp_path):

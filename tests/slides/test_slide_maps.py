@@ -10,12 +10,13 @@ import pandas as pd
 import pytest
 
 from overread.cases.cases import Cases
+from overread.core.errors import InputError
 from overread.core.files import folder_lock
-from overread.images.slides.slide import open_slide
+from overread.images.slides.slide import open_slide, slide_at
 from overread.images.slides.tile_settings import Tiles
 from overread.images.slides.tissue import Tissue, TissueSettings
 from overread.slides.map_slide import map_slide
-from overread.slides.slide_maps import map_slides, slide_at
+from overread.slides.slide_maps import map_slides
 
 from .conftest import TUMOUR, Redness
 
@@ -114,6 +115,11 @@ def test_a_slide_that_another_process_maps_comes_last(cases, slide_model, tmp_pa
     assert order == ["m1.tif", "m0.tif"]
     assert waits == [0.0, 0.0, -1.0]
     assert list(found.maps) == [0, 1]
+
+
+def test_two_slides_cannot_have_one_file(cases, slide_model, tmp_path):
+    with pytest.raises(InputError, match="two slides cannot have one file"):
+        map_slides(slide_model(Redness(), TILES), cases.take(np.array([0, 1])), tmp_path / "maps", ["m", "M"])
 
 
 def test_a_slide_is_opened_with_the_microns_of_its_address(make_slide):

@@ -229,6 +229,14 @@ def test_names_of_files_are_safe_and_told_apart():
     assert len({name.casefold() for name in made}) == len(names)
     assert all(Path(name).name == name and not name.startswith(".") and name.isascii() for name in made)
     assert made[0] == "a"
+    parts = [names_of("1", "1"), names_of("1-2"), names_of("1", "1", "1-2")]
+    assert parts == [["1", "1@2"], ["1-2"], ["1", "1@2", "1-2"]]  # parts lie in one folder
+    assert not set(parts[0]) & set(parts[1])
+
+
+def names_of(*cases):
+    table = pd.DataFrame({"image": "i.png", "case": cases, "patient": "p", "source": "", "view": "", "time": "", "split": "", "mask": "m.png"})  # fmt: skip
+    return outline_steps.file_names(Cases(table, Target("segmentation", ("object",))))
 
 
 def test_a_run_without_outlines_says_what_makes_them(context):

@@ -114,13 +114,17 @@ def map_slide(
     require(threads >= 0 and workers >= 0, "threads and workers must not be negative", given=(threads, workers))
     job = map_job(model, slide, tissue) if job is None else job
     device, part = pick_device(device), path.with_name(f"{path.name}.part")
-    with folder_lock(part, wait=wait):
-        found = _there(path, job, threshold)
-        if found is None:
-            if not job.wanted:
-                raise ImageError("no tissue was found on the slide", given=f"{job.grid.rows:,} × {job.grid.columns:,} places",
-                                 todo="look at its overview; --set tiles.tissue… decides what is tissue")  # fmt: skip
-            found = _made(model, job, path, part, threshold, device, threads or 2, workers, progress, say)
+    try:
+        with folder_lock(part, wait=wait):
+            found = _there(path, job, threshold)
+            if found is None:
+                if not job.wanted:
+                    raise ImageError("no tissue was found on the slide", given=f"{job.grid.rows:,} × {job.grid.columns:,} places",
+                                     todo="look at its overview; --set tiles.tissue… decides what is tissue")  # fmt: skip
+                found = _made(model, job, path, part, threshold, device, threads or 2, workers, progress, say)
+    except ImageError:  # refused: nothing is left to be gone on with
+        shutil.rmtree(part, ignore_errors=True)
+        raise
     shutil.rmtree(part, ignore_errors=True)
     return found
 
@@ -154,6 +158,7 @@ def _made(
     with _rows(part, job, kind) as kept:
         _read_all(job, answers, kept, threads, workers if kind == "cpu" else 1, progress, say)
         unread = kept.unread
+        _refuse_unread(job, unread, kept.reason)
         about = replace(
             job.about,
             looked=job.wanted - unread,
@@ -316,9 +321,13 @@ def _keep(job: MapJob, kept: _Kept, number: int, held: Sequence[tuple[Block, NDA
         codes[block.rows[here] - first, block.columns[here]] = 1 + np.rint(np.clip(said[here], 0, 1) * full).astype(
             np.int64
         )
+    _refuse_unread(job, kept.unread + unread, kept.reason or why)  # before it counts as done
     kept.put(number, codes, unread, places, why)
-    if kept.unread > MOST_UNREAD * job.wanted:
-        raise ImageError(f"more than {MOST_UNREAD:.0%} of the slide's tissue cannot be read", given=f"{kept.unread:,} of {job.wanted:,} places; {kept.reason}",
+
+
+def _refuse_unread(job: MapJob, unread: int, reason: str) -> None:
+    if unread > MOST_UNREAD * job.wanted:
+        raise ImageError(f"more than {MOST_UNREAD:.0%} of the slide's tissue cannot be read", given=f"{unread:,} of {job.wanted:,} places; {reason}",
                          todo="copy the slide anew from its scanner")  # fmt: skip
 
 

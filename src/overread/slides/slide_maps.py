@@ -21,8 +21,7 @@ from overread.core.errors import ImageError, UnavailableError, checked, require
 from overread.core.files import cores, fingerprint, read_json, write_json
 from overread.core.phrases import count
 from overread.core.progress import Progress, Say, silent, unheard
-from overread.images.address import parse
-from overread.images.slides.slide import Slide, open_slide, slide_digest
+from overread.images.slides.slide import Slide, slide_at, slide_digest
 from overread.images.slides.tissue import Tissue, find_tissue
 from overread.learning.auto import duration
 from overread.learning.device import pick_device
@@ -32,7 +31,7 @@ from overread.slides.map_grid import blocks_of, looked_at, read_block
 from overread.slides.map_slide import MOST_WORKERS, MapJob, map_job, map_slide, tiles_of
 from overread.slides.tile_answers import TileAnswers, largest_batch
 
-__all__ = ["SlideMaps", "kept_tissue", "map_slides", "slide_at"]
+__all__ = ["SlideMaps", "kept_tissue", "map_slides"]
 
 T = TypeVar("T")
 
@@ -57,6 +56,8 @@ def map_slides(
     long that takes. What is there of an earlier call is kept.
     """
     require(len(names) == len(cases), "there is a name for each slide", given=f"{len(names)} for {len(cases)}")
+    alike = len(names) - len({name.casefold() for name in names})
+    require(not alike, "two slides cannot have one file", given=f"{count(alike, 'name')} twice")
     home, addresses, errors = Path(folder), paths(cases), dict[int, str]()
     wanted = _wanted(model, addresses, home, names, errors, progress)
     rows = [row for row, places in wanted.items() if places]
@@ -88,13 +89,6 @@ def map_slides(
             f"  {count(len(errors), 'slide')} of {len(cases):,} {'is' if len(errors) == 1 else 'are'} set aside: {next(iter(errors.values()))}"
         )
     return SlideMaps(dict(sorted(maps.items())), dict(sorted(errors.items())))
-
-
-@checked
-def slide_at(address: str) -> Slide:
-    """The slide of an address ``file#slide&mpp=…``; raises :class:`ImageError`."""
-    held = parse(address)
-    return open_slide(held.path, mpp=held.mpp)
 
 
 def _from(progress: Progress, before: int, total: int) -> Progress:

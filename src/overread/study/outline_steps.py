@@ -106,13 +106,17 @@ def predict_part(context: RunContext, cases: Cases, part: str) -> None:
 @checked
 def file_names(cases: Cases) -> list[str]:
     """Of each image the name of its files in the run: its case where that is one a file can have, else a hash of it; of
-    several images of a case numbered."""
+    several images of a case numbered.
+
+    The number stands behind a character that the name of no case has here, so that images of different cases never share a
+    name, also of different parts, which are named each by itself and lie in one folder.
+    """
     made: list[str] = []
     taken: dict[str, int] = {}
     for case in cases.table["case"].astype(str):
         name = case if _SAFE.fullmatch(case) else sha256(case.encode())[:16]
         taken[name.casefold()] = taken.get(name.casefold(), 0) + 1
-        made.append(name if taken[name.casefold()] == 1 else f"{name}-{taken[name.casefold()]}")
+        made.append(name if taken[name.casefold()] == 1 else f"{name}@{taken[name.casefold()]}")
     return made
 
 

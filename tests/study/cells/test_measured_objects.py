@@ -172,7 +172,7 @@ def test_several_images_of_a_case_are_measured_each_in_its_own(folder, tmp_path)
     table = pd.DataFrame({"case": keys, "patient": held.table["patient"], "split": "test", "source": "", "predicted": held.table["mask"], "truth": ""})  # fmt: skip
     PredictedOutlines(table, str(folder)).save(run / "predictions" / "test.csv")
     marked = marked_run(run)
-    assert keys == ["p0", "p0-2"]
+    assert keys == ["p0", "p0@2"]
     assert [Path(image).name for image in marked.images] == ["s0.png", "s1.png"]
 
 

@@ -72,6 +72,28 @@ def test_places_know_the_lesion_that_they_lie_on(cases, tmp_path):
     assert read_places(save_places(found.head(0), tmp_path / "none.csv")).empty
 
 
+def test_where_label_and_outlines_contradict_lesions_are_not_known(tmp_path):
+    """As in training: disease whose outlines hold none, and none whose outlines hold some; areas to be ignored are none."""
+    rows = []
+    for name, label, spots, group in (("ill", "yes", [LARGE], "_0"), ("bare", "yes", [], "_0"), ("ignored", "yes", [LARGE], "ignore"), ("well", "no", [], "_0"),
+                                      ("shown", "no", [LARGE], "_0"), ("small", "yes", [ISOLATED], "_0"), ("broken", "yes", [], "")):  # fmt: skip
+        write_slide(tmp_path / f"{name}.tif", slide_pixels(spots))
+        write_outlines(tmp_path / f"{name}.xml", spots, group=group)
+        if not group:
+            (tmp_path / f"{name}.xml").write_text("<none/>")
+        rows.append({"slide": f"{name}.tif", "tumour": label, "patient": name, "outlines": f"{name}.xml"})
+    pd.DataFrame(rows).to_csv(tmp_path / "t.csv", index=False)
+    cases = read_cases(tmp_path / "t.csv", image="slide", label="tumour", positive=["yes"], patient="patient", outlines="outlines", names="keep")  # fmt: skip
+    said = []
+    lesions = lesions_of(cases, said.append)
+    known = dict(zip(cases.table["case"], [None if one is None else len(one) for one in lesions], strict=True))
+    assert known == {"ill": 1, "bare": None, "ignored": None, "well": 0, "shown": None, "small": 1, "broken": None}
+    assert said[:2] == ["  2 slides with disease by their label, whose outlines hold none: lesions are not known there, and not judged",
+                        "  1 slide without disease by their label, whose outlines hold some: lesions are not known there, and not judged"]  # fmt: skip
+    assert said[2].startswith("  1 slide whose outlines cannot be read (")
+    assert not any("broken" in line for line in said)
+
+
 def test_true_lesions_are_measured_in_microns(cases):
     table = true_lesions(cases, lesions_of(cases))
     assert table["judged"].tolist() == [1, 0]

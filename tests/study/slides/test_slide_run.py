@@ -74,9 +74,15 @@ def test_isolated_tumour_cells_are_neither_found_nor_missed(made):
     found = Localisation.load(run / "evaluation" / "lesions")
     truth, places = (read_places(run / "predictions" / name / "test.csv") for name in ("lesions", "places"))
     left = truth[truth["judged"] == 0]
-    if len(left):
-        assert found.counts["not judged"] == {"lesions": len(left), "marks": int((places["region"] == -2).sum())}
-        assert any("neither found nor false" in line for line in found.cautions)
+    assert len(left) > 0
+    assert found.counts["not judged"]["lesions"] == len(left)
+    # each mark that is left out lies within 37.5 µm of an outline that is left out: counted by distance from its middle
+    on_them = places.merge(left, on="case", suffixes=("", " of lesion"))
+    away = np.hypot(on_them["x"] - on_them["x of lesion"], on_them["y"] - on_them["y of lesion"])
+    near = int((away <= on_them["longest"] / 2 + 37.5).sum())
+    assert found.counts["not judged"]["marks"] == near > 0
+    assert any("neither found nor false" in line for line in found.cautions)
+    assert not {"not known", "not looked at"} & set(found.counts)
     marks = pd.read_csv(run / "evaluation" / "lesions" / "marks.csv")
     assert len(marks) == int((places["region"] != -2).sum())
 
@@ -94,6 +100,47 @@ def test_the_report_shows_slides_beside_their_maps(made):
     for text in (page, (run / "overlays" / "slides.json").read_text("utf-8"), (run / "cases.csv").read_text("utf-8")):
         assert "s01.tif" not in text
         assert "p01" not in re.sub(r"data:image/[^\"]*", "", text)
+
+
+def test_a_slide_that_cannot_be_mapped_is_left_out_with_its_lesions(made, tmp_path, monkeypatch):
+    """One of the test part with a lesion fails, of another nobody knows the lesions: both are told, the rest is judged."""
+    from overread.study.slides import slide_steps
+
+    table, run, _ = made
+    copy, said, lost = tmp_path / "run", list[str](), list[tuple[str, str]]()
+    shutil.copytree(run, copy)
+    (copy / "predictions" / "test.csv").unlink()
+    (copy / "evaluation" / "lesions" / "old.csv").write_text("x")
+    before = read_places(copy / "predictions" / "lesions" / "test.csv")
+    ill = before[before["judged"] == 1]["case"].drop_duplicates().tolist()[:2]
+    mapped, known = slide_steps.map_slides, slide_steps.lesions_of
+
+    def failing(model, cases, *given, **named):
+        made = mapped(model, cases, *given, **named)
+        rows = [row for row in made.maps if cases.table["case"].iloc[row] == ill[0]]
+        for path in [made.maps[row].path for row in rows]:
+            path.unlink()
+        lost.extend((ill[0], "damaged") for _ in rows)
+        return type(made)({row: one for row, one in made.maps.items() if row not in rows}, dict.fromkeys(rows, "damaged"))  # fmt: skip
+
+    def unknown(cases, say):
+        return [None if case == ill[1] else one for case, one in zip(cases.table["case"], known(cases, say), strict=True)]  # fmt: skip
+
+    monkeypatch.setattr(slide_steps, "map_slides", failing)
+    monkeypatch.setattr(slide_steps, "lesions_of", unknown)
+    steps.run(study_of(table), copy, cache=run.parent / "cache", say=said.append)
+    assert lost == [(ill[0], "damaged")]
+    found = Localisation.load(copy / "evaluation" / "lesions")
+    gone = before[(before["judged"] == 1) & before["case"].isin(ill)]
+    assert found.counts["lesions"] == before["judged"].sum() - len(gone)
+    assert found.counts["images"] == 10
+    assert found.counts["not looked at"] == {"slides": 1, "lesions": int((gone["case"] == ill[0]).sum())}
+    assert found.counts["not known"] == {"slides": 1}
+    assert found.counts["not judged"] == Localisation.load(run / "evaluation" / "lesions").counts["not judged"]
+    assert any("1 slide without a heat map is left out, with" in line for line in found.cautions)
+    assert any("1 slide whose lesions are not known is left out" in line for line in found.cautions)
+    assert not (copy / "evaluation" / "lesions" / "old.csv").exists()
+    assert (copy / "report.html").exists()
 
 
 def digests(folder):

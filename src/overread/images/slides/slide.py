@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from overread.core.errors import ImageError, checked, require
-from overread.images.address import Address
+from overread.images.address import Address, parse
 from overread.images.image import Limits, broken_as, file_key, printable, read_bytes
 from overread.images.slides.files.handles import OpenedSlide, borrowed, dropped
 from overread.images.slides.files.tiled_tiff import MAGIC, NO_PYRAMID, READ_HERE, TiledTiff, tiff_slide_kind
@@ -112,6 +112,13 @@ def open_slide(path: str | os.PathLike[str], *, mpp: float = 0.0) -> Slide:
     """
     with _named(path):
         return slide_of(os.fspath(path), mpp)
+
+
+@checked
+def slide_at(address: str) -> Slide:
+    """The slide of an address ``file#slide&mpp=…``. Raises :class:`ImageError` as :func:`open_slide` does."""
+    held = parse(address)
+    return open_slide(held.path, mpp=held.mpp)
 
 
 @checked

@@ -15,9 +15,8 @@ from overread.core.errors import ImageError, InputError, checked
 from overread.core.files import fingerprint, unguarded, write_csv
 from overread.core.phrases import count
 from overread.core.progress import Say, unheard
-from overread.images.address import parse
 from overread.images.slides.lesion_outlines import Lesions, read_lesions
-from overread.images.slides.slide import Slide, open_slide, slide_digest
+from overread.images.slides.slide import slide_at, slide_digest
 from overread.slides.heat_map import HeatMap
 
 #: In ``predictions/``: heat maps; the places found, and the true lesions, of each part.
@@ -43,33 +42,40 @@ def refuse_unfit_slides(cases: Cases) -> None:
 
 
 @checked
-def slide_at(address: str) -> Slide:
-    """The slide of an address ``file#slide&mpp=…``. Raises :class:`ImageError`."""
-    held = parse(address)
-    return open_slide(held.path, mpp=held.mpp)
-
-
-@checked
 def lesions_of(cases: Cases, say: Say = unheard) -> list[Lesions | None]:
     """The true lesions of each slide: those of its outlines; none where it has no outlines and its label says that it has no
-    disease; None where they are not known, and for files that cannot be read."""
+    disease; None where they are not known: the label says disease and there are no outlines, outlines and label contradict each
+    other (such slides teach nothing either), the file cannot be read."""
     labels = cases.table[cases.target.columns[0]].to_numpy()
+    ill = np.isin(labels, list(cases.target.positive))
     healthy = np.isin(labels, [name for name in cases.target.names if name not in cases.target.positive])
     found: list[Lesions | None] = []
-    bare = 0
+    why: dict[str, int] = {}
     for row, (address, file) in enumerate(zip(paths(cases), outline_paths(cases), strict=True)):
-        if not file:
-            bare += not healthy[row]
-            found.append(Lesions() if healthy[row] else None)
-            continue
-        try:
-            found.append(read_lesions(file, slide_at(address), tumour=cases.planes.tumour))
-        except (ImageError, InputError) as error:
-            say(f"  outlines of a slide cannot be read: {error.what}")
-            found.append(None)
-    if bare:
-        say(f"  {count(bare, 'slide')} with disease, or of unknown label, without outlines: lesions are not known there, and not judged")  # fmt: skip
+        made, reason = _known_lesions(address, file, bool(ill[row]), bool(healthy[row]), cases.planes.tumour)
+        found.append(made)
+        if reason:
+            why[reason] = why.get(reason, 0) + 1
+    for reason, many in why.items():
+        say(f"  {count(many, 'slide')} {reason}: lesions are not known there, and not judged")
     return found
+
+
+def _known_lesions(
+    address: str, file: str, ill: bool, healthy: bool, tumour: Sequence[str]
+) -> tuple[Lesions | None, str]:
+    """The lesions of a slide, or None and why they are not known."""
+    if not file:
+        return (Lesions(), "") if healthy else (None, "with disease, or of unknown label, without outlines")
+    try:
+        made = read_lesions(file, slide_at(address), tumour=tumour)
+    except (ImageError, InputError) as error:
+        why = error.reason if isinstance(error, ImageError) and error.reason else error.what
+        return None, f"whose outlines cannot be read ({why.replace(Path(file).name, 'the file')})"
+    held = any(not each.ignored for each in made.lesions)
+    if ill and not held:
+        return None, "with disease by their label, whose outlines hold none"
+    return (None, "without disease by their label, whose outlines hold some") if healthy and held else (made, "")
 
 
 @checked
@@ -129,14 +135,18 @@ def save_places(table: pd.DataFrame, path: Path) -> Path:
 
 @checked
 def read_places(path: Path) -> pd.DataFrame:
-    """Read what :func:`save_places` wrote: names as text, the rest as numbers."""
+    """Read what :func:`save_places` wrote, or another table of a part's slides: names as text, the rest as numbers."""
     if not path.exists():
         raise InputError(
             "the run has no places on its slides yet", given=path.name, todo="predict first: overread predict RUN"
         )
     table = unguarded(pd.read_csv(path, dtype=str, keep_default_na=False))
     return table.assign(
-        **{name: pd.to_numeric(table[name]) for name in table if name not in ("case", "patient", "source", "group")}
+        **{
+            name: pd.to_numeric(table[name])
+            for name in table
+            if name not in ("case", "patient", "source", "group", "name")
+        }
     )
 
 

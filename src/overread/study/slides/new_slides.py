@@ -59,7 +59,7 @@ def read_new_slides(
     save_places(places, home / FOUND)
     if any(one is not None for one in lesions):
         save_places(true_lesions(named, lesions), home / TRUE)
-    write_csv(home / LOOKED, looked_at(named, names, mapped, home / MAPS), float_format="%.7g")
+    write_csv(home / LOOKED, looked_at(named, names, mapped, home / MAPS, lesions), float_format="%.7g")
     answers.save(home / ANSWERS)
     seen = int(answers.table["patient"][answers.table["split"] == "seen"].nunique())
     return NewSlides(home / ANSWERS, len(mapped.maps), int((places["score"] >= reading.threshold).sum()), seen)

@@ -22,12 +22,13 @@ from overread.core.files import read_json, write_csv, write_json
 from overread.core.phrases import count
 from overread.core.progress import Progress, Say, silent, unheard
 from overread.images.slides.lesion_outlines import Lesions
+from overread.images.slides.slide import slide_at
 from overread.images.slides.tissue import Tissue
 from overread.learning.model import Model
 from overread.learning.predict import tabulate
 from overread.predictions import Predictions
 from overread.slides.slide_attention import answer_slides
-from overread.slides.slide_maps import SlideMaps, map_slides, slide_at
+from overread.slides.slide_maps import SlideMaps, map_slides
 from overread.study.context import RunContext, refuse_seen
 from overread.study.outline_steps import file_names, image_keys
 from overread.study.slides.lesion_tables import (
@@ -80,7 +81,7 @@ def _mapped(
         found_places(keyed, mapped.maps, lesions, model.about.recipe.tiles.radius), home / PLACES / f"{part}.csv"
     )
     save_places(true_lesions(keyed, lesions), home / TRUTH / f"{part}.csv")
-    write_csv(home / f"slides-{part}.csv", looked_at(keyed, names, mapped, home / MAPS), float_format="%.7g")
+    write_csv(home / f"slides-{part}.csv", looked_at(keyed, names, mapped, home / MAPS, lesions), float_format="%.7g")
     return mapped, lesions
 
 
@@ -132,13 +133,13 @@ def slide_answers(
 
 
 @checked
-def looked_at(cases: Cases, names: Sequence[str], mapped: SlideMaps, home: Path) -> pd.DataFrame:
-    """A row for each slide that has a map: size in µm, microns of a pixel, places that were looked at and that could not be read, and the shares of
-    its area by what they are; ``home``: where the tissue lies that the maps were made by."""
+def looked_at(cases: Cases, names: Sequence[str], mapped: SlideMaps, home: Path, lesions: Sequence[Lesions | None]) -> pd.DataFrame:  # fmt: skip
+    """A row for each slide that has a map: size in µm, microns of a pixel, places that were looked at and that could not be read, whether its
+    ``lesions`` are known (1 or 0), and the shares of its area by what they are; ``home``: where the tissue lies that the maps were made by."""
     rows = []
     for row, found in mapped.maps.items():
         about, slide = found.about, slide_at(paths(cases)[row])
         shares = Tissue.load(home / f"{names[row]}.tissue.png").shares
         rows.append({"case": cases.table["case"].iloc[row], "name": names[row], "width": about.size[0], "height": about.size[1], "mpp": slide.mpp, "looked": about.looked,
-                     "unread": about.unread, **{f"share {kind}": share for kind, share in shares.items()}})  # fmt: skip
-    return pd.DataFrame(rows)
+                     "unread": about.unread, "known": int(lesions[row] is not None), **{f"share {kind}": share for kind, share in shares.items()}})  # fmt: skip
+    return pd.DataFrame(rows, columns=None if rows else ["case", "name", "known"])
