@@ -36,7 +36,12 @@ TILES = Tiles(size=32, mpp=(2.0, 8.0), centre=16, stride=16, jitter=4)
 
 def circle(x: float, y: float, radius: float, group: str = "", excluded: bool = False) -> Lesion:
     angle = np.linspace(0, 2 * np.pi, 60, endpoint=False)
-    return Lesion(np.stack([x + radius * np.cos(angle), y + radius * np.sin(angle)], 1), group=group, excluded=excluded)
+    return Lesion(
+        np.stack([x + radius * np.cos(angle), y + radius * np.sin(angle)], 1),
+        group=group,
+        excluded=excluded,
+        ignored=excluded and group != "",
+    )
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +53,7 @@ def test_what_a_place_is_by_every_micron_of_it():
     slide = Slide("", "generic-tiff", 1000, 700, 1.0, (Level(1000, 700, 1.0),))
     rng = np.random.default_rng(0)
     tissue = Tissue((rng.random((44, 63)) < 0.6).astype(np.uint8), 16.0)
-    lesions = Lesions((circle(300, 300, 90), circle(700, 200, 12, excluded=True), circle(600, 500, 60, "Ignore*", True), circle(640, 500, 40)))  # fmt: skip
+    lesions = Lesions((circle(300, 300, 90), circle(700, 200, 12, excluded=True), circle(600, 500, 60, "Ignore*: fold", True), circle(640, 500, 40)))  # fmt: skip
     tiles = Tiles(size=64, mpp=(1.0,), centre=32, stride=32, least_tissue=0.5)
     found = classify(slide, tissue, lesions, tiles)
     fine = np.kron(tissue.kinds, np.ones((16, 16)))

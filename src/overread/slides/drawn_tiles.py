@@ -31,7 +31,7 @@ from overread.core.progress import Progress, Say, silent, unheard
 from overread.core.sandbox import contained
 from overread.images.address import Address, parse
 from overread.images.read import content_digest
-from overread.images.slides.lesion_outlines import NOT_JUDGED, Lesions, read_lesions
+from overread.images.slides.lesion_outlines import Lesions, read_lesions
 from overread.images.slides.slide import Slide, open_slide
 from overread.images.slides.tile_settings import Tiles
 from overread.images.slides.tissue import Tissue, find_tissue
@@ -60,7 +60,7 @@ _TRIES = 8
 SLIDE_SECONDS = 3600.0
 #: Places that are classified at a time.
 _AT_A_TIME = 1 << 16
-_FORMAT = 1
+_FORMAT = 2
 
 
 @checked
@@ -107,10 +107,9 @@ def classify(slide: Slide, tissue: Tissue, lesions: Lesions, tiles: Tiles) -> ND
 
 def _marked(lesions: Lesions) -> tuple[tuple[int, Lesions], ...]:
     """The outlines that teach tumour, and those of areas that are not judged, which teach nothing."""
-    unjudged = {name.lower() for name in NOT_JUDGED}
     parts: dict[int, list[Any]] = {TUMOUR: [], ASIDE: []}
     for each in lesions.lesions:
-        parts[ASIDE if each.excluded and each.group.strip().rstrip("*").lower() in unjudged else TUMOUR].append(each)
+        parts[ASIDE if each.ignored else TUMOUR].append(each)
     return tuple((code, Lesions(tuple(some))) for code, some in parts.items() if some)
 
 

@@ -21,8 +21,8 @@ from overread.images.slides.tissue import Tissue
 
 #: Pixels of a side of the region of a block at the finest magnification, about.
 REGION = 2048
-#: Within this share :func:`read_region` takes the pixels of a level as they are.
-_ALIKE = 0.01
+#: Within this share pixels of a level are those asked for: none is left out over the widest region.
+_ALIKE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -158,8 +158,8 @@ def _region(slide: Slide, x: float, y: float, width: int, height: int, size: int
 
 
 def _starts(slide: Slide, centres: NDArray[np.float64], size: int, mpp: float) -> NDArray[np.int64]:
-    """Pixels from the first of some tiles to the beginning of each, as :func:`read_region` places them: where it takes the
-    pixels of a level as they are, these are a little larger or smaller than ``mpp`` says."""
+    """Pixels from the first of some tiles to the beginning of each, as :func:`read_region` places them: those of a level, where
+    it has pixels of ``mpp``."""
     own = [level for each in slide.levels if abs(mpp / (level := slide.mpp * each.downsample) - 1) <= _ALIKE]
     corners = (centres - size * mpp / 2) / max(own) if own else (centres - centres.min()) / mpp
     whole = np.floor(corners + 0.5).astype(np.int64)

@@ -158,6 +158,12 @@ def test_a_description_against_what_was_drawn(tmp_path):
     assert set(found) == set(NO_SLIDE)
 
 
+def test_an_area_to_be_ignored_is_no_lesion(tmp_path):
+    path = write_slide(tmp_path / "a.tif", slide_pixels([], seed=1))
+    found = describe_slide(f"{path}#slide", str(write_outlines(tmp_path / "a.xml", [SPOT], group="ignore")), [])
+    assert (found["outlined"], found["outlines"], found["aside"], found["lesion_area"]) == (True, 0, 1, 0)
+
+
 def test_stain_tells_the_label_where_the_scanner_is_not_named(tmp_path):
     """The shortcut: tumour from one scanner, normal from another, and no column that says so."""
     for at in range(24):

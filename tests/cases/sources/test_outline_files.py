@@ -145,6 +145,14 @@ def test_outlines_without_a_lesion_say_normal(study, tmp_path):
     assert cases.labels.tolist() == [0, 1, 0, 0, 0, 1]
 
 
+def test_an_area_to_be_ignored_is_no_tumour(study, tmp_path):
+    shutil.copytree(study.parent, tmp_path / "s")
+    write_outlines(tmp_path / "s" / "outlines" / "s03.xml", [(500.0, 500.0, 200.0)], group="ignore")
+    pd.read_csv(study, dtype=str).drop(columns="tumour").to_csv(tmp_path / "s" / "bare.csv", index=False)
+    cases = read_cases(tmp_path / "s" / "bare.csv", image="slide", outlines="outlines")
+    assert cases.labels.tolist() == [0, 1, 0, 0, 0, 1]
+
+
 def test_outlines_in_a_column_and_in_another_folder(study, tmp_path):
     table = pd.read_csv(study, dtype=str).assign(drawn=["", "outlines/s01.xml", "", "outlines/s03.xml", "", "gone.xml"])
     table.to_csv(study.with_name("drawn.csv"), index=False)

@@ -14,7 +14,14 @@ from skimage import measure
 
 from overread.core.errors import ImageError, InputError
 from overread.images.slides.judged_regions import judged_regions
-from overread.images.slides.lesion_files.drawn_outlines import centroid, crosses_itself, inside, longest_chord, overlap
+from overread.images.slides.lesion_files.drawn_outlines import (
+    centroid,
+    clipped,
+    crosses_itself,
+    inside,
+    longest_chord,
+    overlap,
+)
 from overread.images.slides.lesion_files.label_slide import read_label_slide
 from overread.images.slides.lesion_outlines import Lesion, Lesions, find_outlines, read_lesions
 from overread.images.slides.square_shares import shares, summed
@@ -254,6 +261,28 @@ def test_outlines_of_another_slide_are_refused_and_those_over_the_border_told(tm
         read_lesions(asap(tmp_path / "a.xml", [("Tumor", square(30_000, 0, 4000), "Polygon")]), SLIDE)
     found = read_lesions(asap(tmp_path / "b.xml", [("Tumor", square(18_000, 0, 4000), "Polygon")]), SLIDE)
     assert any("1 outline reaching beyond the slide" in note for note in found.notes)
+    assert found.lesions[0].area == pytest.approx(2000 * 4000 / 16)
+    with pytest.raises(ImageError, match="beyond the slide.*more than half"):
+        read_lesions(asap(tmp_path / "c.xml", [("Tumor", square(18_000, 0, 40_000), "Polygon")]), SLIDE)
+
+
+def test_what_is_left_of_a_ring_within_the_slide():
+    random, sides = np.random.default_rng(3), np.array([100.0, 60.0])
+    turn = np.sort(random.uniform(0, 2 * np.pi, 30))
+    ring = np.array([60.0, 40.0]) + random.uniform(20, 70, (30, 1)) * np.stack([np.cos(turn), np.sin(turn)], axis=1)
+    kept = clipped(ring, sides)
+    assert ((kept >= 0) & (kept <= sides)).all()
+    points = random.uniform((-20, -20), (140, 120), (3000, 2))
+    within = ((points > 0) & (points < sides)).all(axis=1)
+    assert (inside(points, kept) == (inside(points, ring) & within)).all()
+    assert len(clipped(ring - 1000, sides)) == 0
+
+
+def test_exclusions_that_overlap_are_cut_out_once():
+    outer, hole = np.array(square(0, 0, 100), float), np.array(square(10, 10, 80), float)
+    assert Lesion(outer, (hole, hole)).area == pytest.approx(100**2 - 80**2, rel=0.02)
+    across = (np.array([[40, 10], [60, 10], [60, 90], [40, 90]], float), np.array([[10, 40], [90, 40], [90, 60], [10, 60]], float))  # fmt: skip
+    assert Lesion(outer, across).area == pytest.approx(100**2 - (2 * 1600 - 400), rel=0.02)
 
 
 def test_groups_in_a_circle_are_refused(tmp_path):
@@ -309,6 +338,35 @@ def test_every_outline_has_a_region_however_small():
     assert region.outlines == (0,)
     assert region.isolated
     assert 70 < region.major < 80  # a disc of 75 µm, in cells of 7.8 µm
+
+
+def lobes(apart, *radii):
+    """One outline of discs in a row, with necks of 2 µm between them."""
+    top, bottom = [], []
+    for at, radius in enumerate(radii):
+        turn = np.linspace(np.pi - 1 / radius, 1 / radius, 60)
+        x, y = 700 + apart * at + radius * np.cos(turn), radius * np.sin(turn)
+        top.append(np.stack([x, 1003 + y], axis=1))
+        bottom.append(np.stack([x, 1003 - y], axis=1)[::-1])
+    return np.concatenate([*top, *bottom[::-1]])
+
+
+@pytest.mark.parametrize(("radii", "left_out"), [((200, 200), (False, False)), ((60, 200), (False, True)), ((60, 60), (True, True))])  # fmt: skip
+def test_an_outline_of_two_lobes_is_two_regions(tmp_path, radii, left_out):
+    """As in the challenge, whose regions are those of the mask: each is isolated tumour cells or not by itself."""
+    ring = lobes(900, *radii)
+    found = read_lesions(asap(tmp_path / "a.xml", [("_0", (ring / 0.25).tolist(), "Polygon")]), SLIDE)
+    labels, few = restated(found.raster((5000.0, 4000.0), 0.243 * 32) > 0, 0.243 * 32)
+    assert labels.max() == 2
+    assert [region.outlines for region in found.regions] == [(0,), (0,)]
+    assert sorted(found.regions_excluded) == sorted(left_out) == sorted(number in few for number in (1, 2))
+    assert found.lesions[0].excluded == all(left_out)
+    assert sorted(found.region_at(np.array([700.0, 1600.0]), np.array([1000.0, 1000.0]))) == [0, 1]
+
+
+def test_outlines_over_more_than_a_slide_are_refused():
+    with pytest.raises(ImageError, match="span more"):
+        judged_regions([(np.array(square(0, 0, 1e6)), ())])
 
 
 def test_areas_not_judged_are_regions_of_their_own(tmp_path):
@@ -386,6 +444,14 @@ def test_each_slide_finds_its_file(tmp_path):
     slides = ["s/one.svs#slide", "s/two.ndpi#slide&mpp=0.25", "s/three.tif#slide", "s/four.svs", "s/sub/five.svs", "s/six.ome.tiff", "s/seven.svs"]  # fmt: skip
     found = find_outlines(tmp_path, slides)
     assert [name[len(str(tmp_path)) + 1 :] for name in found] == ["one.xml", "Two.geojson", "three_mask.tif", "four.svs.xml", "sub/five.xml", "six.ome.json", ""]  # fmt: skip
+
+
+def test_a_file_in_the_folder_of_other_slides_is_theirs(tmp_path):
+    for name in ("c1/node_1.xml", "c1/node_2.xml", "marks/node_3.xml"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("")
+    found = find_outlines(tmp_path, ["s/c0/node_1.svs", "s/c1/node_1.svs", "s/c1/node_2.svs", "s/c0/node_3.svs"])
+    assert [name[len(str(tmp_path)) + 1 :] for name in found] == ["", "c1/node_1.xml", "c1/node_2.xml", "marks/node_3.xml"]  # fmt: skip
 
 
 def test_a_slide_is_not_its_own_label_image(tmp_path):

@@ -118,6 +118,16 @@ def test_a_region_of_a_level_is_its_pixels(pyramid, planes):
         np.testing.assert_array_equal(region, planes[number][17:97, 30:130])
 
 
+def test_pixels_of_almost_the_size_asked_for_do_not_drift(planes, tmp_path):
+    """Each is the pixel of the level whose corner is nearest to its own; a tile and a wide region show the same."""
+    slide = open_slide(write(tmp_path / "a.tif", planes, mpp=0.504))
+    wide = read_region(slide, 0, 0, 1000, 700, 0.5)
+    x, y = (np.floor(0.5 * np.arange(many) / slide.mpp + 0.5).astype(int) for many in (1000, 700))
+    np.testing.assert_array_equal(wide, planes[0][y][:, x])
+    tile = read_region(slide, 800 * 0.5, 600 * 0.5, 60, 60, 0.5)
+    np.testing.assert_array_equal(tile, wide[600:660, 800:860])
+
+
 def test_the_corner_is_rounded_to_the_nearest_pixel(pyramid, planes):
     slide = open_slide(pyramid)
     np.testing.assert_array_equal(read_region(slide, 10.24, 10.25, 9, 9, 0.5), planes[0][21:30, 20:29])
@@ -225,7 +235,7 @@ def test_ome_tiff_with_its_levels_below_the_first(planes, tmp_path, planar):
     assert is_slide(path)
     for number, mpp in enumerate((0.5, 1.0, 2.0)):
         region = read_region(slide, 0, 0, 200, 150, mpp)
-        np.testing.assert_array_equal(region, planes[number][:150, :200] if number < 2 else region)
+        np.testing.assert_array_equal(region, planes[number][:150, :200])
     np.testing.assert_array_equal(read_region(slide, 0, 0, 250, 194, 2.0), planes[2][:194, :250])
 
 

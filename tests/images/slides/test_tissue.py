@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import tifffile
 
-from overread.core.errors import InputError
+from overread.core.errors import ImageError, InputError
 from overread.images.slides import tissue as module
 from overread.images.slides.artefacts import large_pieces, pen_marks
-from overread.images.slides.slide import Level, Slide
+from overread.images.slides.slide import Level, Slide, open_slide
 from overread.images.slides.tissue import KINDS, Tissue, TissueSettings, find_tissue
 
 #: Microns of a pixel of the pictures, and the colours of glass, eosin and haematoxylin on it.
@@ -96,6 +96,30 @@ def test_each_kind_is_told(monkeypatch):
     assert min(right.values()) > 0.97, right
     assert sum(found.shares.values()) == pytest.approx(1.0)
     assert found.area == pytest.approx(np.pi * 0.5**2, rel=0.04)
+
+
+@pytest.mark.parametrize("mpp", [0.504, 0.4965])
+def test_the_mask_of_a_file_lies_where_the_tissue_does(tmp_path, mpp):
+    """Levels of almost the mask's cells: 16.13 and 15.89 µm; a strip of tissue near the far corner."""
+    width, height, left, right, top = 40_960, 2_048, 40_000, 40_640, 1_024
+    path = tmp_path / "a.tif"
+    with tifffile.TiffWriter(path, bigtiff=True) as tiff:
+        for scale in (1, 32):
+            pixels = np.full((height // scale, width // scale, 3), GLASS, np.uint8)
+            pixels[top // scale :, left // scale : right // scale] = EOSIN
+            tiff.write(pixels, tile=(256, 256), photometric="rgb", compression="deflate", subfiletype=int(scale > 1),
+                       resolution=(10_000 / mpp,) * 2, resolutionunit="CENTIMETER", metadata=None)  # fmt: skip
+    found = find_tissue(open_slide(path), TissueSettings(sharpness=0.0))
+    rows, columns = np.nonzero(found.mask)
+    cell = found.mpp
+    edges = np.array([columns.min() * cell, (columns.max() + 1) * cell, rows.min() * cell])
+    np.testing.assert_allclose(edges, np.array([left, right, top]) * mpp, atol=1.1 * cell)
+
+
+def test_a_mask_of_a_slide_far_too_large_is_refused(monkeypatch):
+    monkeypatch.setattr(module, "read_region", None)
+    with pytest.raises(ImageError, match="too large"):
+        find_tissue(Slide("a.tif", "drawn", 10**6, 10**6, 0.25, (Level(10**6, 10**6, 1.0),)))
 
 
 def test_ink_over_tissue_is_ink(monkeypatch):

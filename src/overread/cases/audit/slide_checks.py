@@ -101,7 +101,7 @@ def describe_slides(
     return both.loc[[keys.get(row, "") for row in range(len(slides))]].reset_index(drop=True)
 
 
-_VERSION = 1  # of the cache: raise it when a column changes its meaning
+_VERSION = 2  # of the cache: raise it when a column changes its meaning
 _TYPES = {name: type(value) if isinstance(value, int | float | bool) else object for name, value in NO_SLIDE.items()}
 
 

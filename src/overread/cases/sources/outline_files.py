@@ -41,9 +41,8 @@ def find_outlines(asked: str, table: pd.DataFrame, images: pd.Series, root: Path
     half of the files that a column names are not there.
     """
     if asked in table.columns:
-        return _of_column(
-            table[asked].loc[images.index].astype(str).str.strip().str.replace("\\", "/", regex=False), root
-        )
+        cells = pd.Series(table.loc[images.index, asked].to_numpy(str), images.index)
+        return _of_column(cells.str.strip().str.replace("\\", "/", regex=False), root)
     path = next((path for path in (Path(asked), root / asked) if path.exists()), None)
     if path is None:
         find(list(map(str, table.columns)), asked, "outlines")
@@ -114,7 +113,8 @@ def _label(root: Path, file: str, image: str, mpp: float, tumour: Sequence[str])
     if not file:
         return NORMAL
     try:
-        return TUMOUR if read_lesions(root / file, open_slide(root / image, mpp=mpp), tumour=tumour).lesions else NORMAL
+        found = read_lesions(root / file, open_slide(root / image, mpp=mpp), tumour=tumour).lesions
+        return TUMOUR if any(not each.ignored for each in found) else NORMAL
     except (ImageError, InputError):
         return ""
 

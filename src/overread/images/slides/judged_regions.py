@@ -13,13 +13,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from overread.core.errors import checked
+from overread.core.errors import ImageError, checked
 from overread.images.outlines.outline_shapes import Polygons
+from overread.images.outlines.raster import Patch
 
 #: Microns of a pixel of the challenge's masks: level 5 of slides of 0.243 µm a pixel.
 JUDGED_MPP = 0.243 * 2**5
 #: Microns by which outlines grow, both sides together, and the axis below which a region is isolated tumour cells.
 GROWTH, ISOLATED = 75.0, 275.0
+#: Cells over which outlines that lie near each other may span: some 64 × 64 mm.
+_MOST_CELLS = 2**26
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,8 +61,9 @@ def judged_regions(
 ) -> tuple[JudgedRegion, ...]:
     """The regions of outlines, each a ring (P, 2) and its holes in microns; in the order of their first outline.
 
-    Source: ``computeEvaluationMask`` and ``computeITCList`` of CAMELYON16. Every outline is in one region, also one that
-    is smaller than a cell.
+    Source: ``computeEvaluationMask`` and ``computeITCList`` of CAMELYON16. Every outline is in a region, also one that is
+    smaller than a cell, and in several where it has lobes with less than a cell between them. Raises :class:`ImageError` for
+    outlines that span more than any slide does.
     """
     if not outlines:
         return ()
@@ -78,25 +82,25 @@ def _regions(
 
     first = np.floor(boxes[near, :2].min(axis=0) / JUDGED_MPP).astype(np.int64)
     size = np.ceil(boxes[near, 2:].max(axis=0) / JUDGED_MPP).astype(np.int64) - first
+    if int(size[0]) * int(size[1]) > _MOST_CELLS:
+        raise ImageError("outlines span more than a slide does", given=f"{size[0] * JUDGED_MPP / 1000:,.0f} × {size[1] * JUDGED_MPP / 1000:,.0f} mm", todo="see that they are in pixels of the finest level")  # fmt: skip
     mask = np.zeros((int(size[1]), int(size[0])), bool)
-    place: dict[int, tuple[int, int]] = {}
+    place: dict[int, Patch] = {}
     for at in near.tolist():
         ring, holes = outlines[at]
         patch = Polygons((ring / JUDGED_MPP - first,), tuple(hole / JUDGED_MPP - first for hole in holes)).patch(mask.shape, "")  # fmt: skip
         mask[patch.slices] |= patch.pixels
-        cells = np.argwhere(patch.pixels)
-        if len(cells):
-            place[at] = int(cells[0][0]) + patch.top, int(cells[0][1]) + patch.left
-        else:  # smaller than a cell: that of its first corner
+        if not patch.pixels.any():  # smaller than a cell: that of its first corner
             column, row = np.clip(np.floor(ring[0] / JUDGED_MPP).astype(np.int64) - first, 0, size - 1)
-            place[at] = int(row), int(column)
-            mask[place[at]] = True
+            patch = Patch(int(row), int(column), np.ones((1, 1), bool), "")
+            mask[patch.slices] = True
+        place[at] = patch
     grown = ndimage.distance_transform_edt(~mask) < GROWTH / 2 / JUDGED_MPP
     labels = label(ndimage.binary_fill_holes(grown), connectivity=2)
-    of = {at: int(labels[row, column]) for at, (row, column) in place.items()}
+    of = {at: set(np.unique(labels[patch.slices][patch.pixels]).tolist()) for at, patch in place.items()}
     found = []
     for each in regionprops(labels):
-        mine = tuple(sorted(at for at, number in of.items() if number == each.label))
+        mine = tuple(sorted(at for at, numbers in of.items() if each.label in numbers))
         top, left, _, _ = each.bbox
         corner = (first + (left, top)) * JUDGED_MPP
         found.append(JudgedRegion(float(corner[0]), float(corner[1]), each.image, float(each.axis_major_length) * JUDGED_MPP, mine))  # fmt: skip

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import combinations
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -31,9 +32,11 @@ from overread.images.slides.lesion_files.drawn_outlines import (
     DrawnOutline,
     DrawnOutlines,
     centroid,
+    clipped,
     crosses_itself,
     inside,
     longest_chord,
+    meet,
     overlap,
 )
 from overread.images.slides.lesion_files.label_slide import read_label_slide
@@ -92,8 +95,10 @@ class Lesion:
 
     @cached_property
     def area(self) -> float:
-        """What the outline encloses, without its holes, µm²; of one that crosses itself, or is partly cut, by small cells."""
+        """What the outline encloses, without its holes, µm²; of one that crosses itself, or is partly cut, or cut twice, by
+        small cells."""
         plain = not crosses_itself(self.polygon) and all(inside(hole, self.polygon).all() for hole in self.holes)
+        plain = plain and not any(meet(one, other) for one, other in combinations(self.holes, 2))
         if plain:
             return abs(ring_area(self.polygon)) - sum(abs(ring_area(hole)) for hole in self.holes)
         patch, cell = self._patch(0.0)
@@ -163,8 +168,11 @@ class Lesions:
 
     @property
     def regions_excluded(self) -> tuple[bool, ...]:
-        """Of each region whether it is left out of the judgement."""
-        return tuple(self.lesions[region.outlines[0]].excluded for region in self.regions)
+        """Of each region whether it is left out of the judgement: one of isolated tumour cells also where its outline has a
+        larger one beside it."""
+        return tuple(
+            region.isolated or all(self.lesions[at].excluded for at in region.outlines) for region in self.regions
+        )
 
     def share(self, x: NDArray[np.float64], y: NDArray[np.float64], side: float, *, excluded: bool = True) -> NDArray[np.float64]:  # fmt: skip
         """The share of squares of ``side`` microns, centred at points (N,), that lesions cover: (N,), by cells of side / 16.
@@ -228,13 +236,13 @@ def read_lesions(path: str | os.PathLike[str], slide: SlideExtent, *, tumour: Se
     """
     drawn = _drawn(require_file(path), slide)
     sides = np.array([slide.width, slide.height], np.float64)
-    outside = [each for each in drawn.outlines if (each.ring.max(axis=0) < 0).any() or (each.ring.min(axis=0) > sides).any()]  # fmt: skip
-    if outside:
-        raise ImageError("outlines lie beyond the slide", given=f"{len(outside)} of {count(len(drawn.outlines), 'outline')}",
+    within = [_within(each, sides) for each in drawn.outlines]
+    if outside := within.count(None):
+        raise ImageError("outlines lie beyond the slide", given=f"{outside} of {count(len(drawn.outlines), 'outline')}, for more than half",
                          todo="see that they belong to this slide, in pixels of its finest level")  # fmt: skip
     wanted = tuple(_plain(name) for name in tumour)
     by_role: dict[str, list[DrawnOutline]] = {}
-    for each in drawn.outlines:
+    for each in (one for one in within if one is not None):
         by_role.setdefault(_role(each.groups, wanted), []).append(each)
     notes = [*drawn.notes, *_geometry_notes(drawn.outlines, sides)]
     if by_role.get("tumour") or wanted:
@@ -247,6 +255,17 @@ def read_lesions(path: str | os.PathLike[str], slide: SlideExtent, *, tumour: Se
         by_role["tumour"] = unnamed
         notes.append(f"{count(len(unnamed), 'outline')} without a group taken for tumour")
     return _judged(by_role, slide.mpp, notes)
+
+
+def _within(drawn: DrawnOutline, sides: NDArray[np.float64]) -> DrawnOutline | None:
+    """An outline without what reaches beyond the slide; None for one of which less than half lies on it."""
+    if (drawn.ring >= 0).all() and (drawn.ring <= sides).all():
+        return drawn
+    ring = clipped(drawn.ring, sides)
+    if len(ring) < 3 or 2 * abs(ring_area(ring)) < abs(ring_area(drawn.ring)):
+        return None
+    holes = (clipped(hole, sides) for hole in drawn.holes)
+    return replace(drawn, ring=ring, holes=tuple(hole for hole in holes if len(hole) >= 3))
 
 
 def _drawn(path: Path, slide: SlideExtent) -> DrawnOutlines:
@@ -321,7 +340,7 @@ def _geometry_notes(outlines: Sequence[DrawnOutline], sides: NDArray[np.float64]
         notes.append(f"{count(sum(map(bool, crossing)), 'outline')} crossing {'itself' if sum(map(bool, crossing)) == 1 else 'themselves'}, taken by the even-odd rule")  # fmt: skip
     if unknown := sum(each is None for each in crossing):
         notes.append(f"{count(unknown, 'outline')} too long to tell whether {'it crosses itself' if unknown == 1 else 'they cross themselves'}")  # fmt: skip
-    return [*notes, *([f"{count(cut, 'outline')} reaching beyond the slide"] if cut else [])]
+    return [*notes, *([f"{count(cut, 'outline')} reaching beyond the slide, cut at its edge"] if cut else [])]
 
 
 def _judged(by_role: dict[str, list[DrawnOutline]], mpp: float, notes: list[str]) -> Lesions:
@@ -341,7 +360,8 @@ def _judged(by_role: dict[str, list[DrawnOutline]], mpp: float, notes: list[str]
         notes.append(f"{count(gone, 'outline')} of tumour wholly within an outline of normal tissue left out")
     if lonely := len(islands) - len(used):
         notes.append(f"{count(lonely, 'outline')} of normal tissue cut out of no lesion")
-    isolated = {at for region in judged_regions([(lesion.polygon, lesion.holes) for lesion in cut]) if region.isolated for at in region.outlines}  # fmt: skip
+    regions = judged_regions([(lesion.polygon, lesion.holes) for lesion in cut])
+    isolated = {at for region in regions for at in region.outlines} - {at for region in regions if not region.isolated for at in region.outlines}  # fmt: skip
     if isolated:
         notes.append(f"{count(len(isolated), 'outline')} of isolated tumour cells (a longest axis below 200 µm) not judged, as CAMELYON16 does")  # fmt: skip
     lesions = [replace(lesion, excluded=at in isolated) for at, lesion in enumerate(cut)]
@@ -356,7 +376,8 @@ def _judged(by_role: dict[str, list[DrawnOutline]], mpp: float, notes: list[str]
 def find_outlines(folder: str | os.PathLike[str], slides: Sequence[str]) -> tuple[str, ...]:
     """The file of outlines of each slide in a folder, blank where there is none: of the same name but for its ending.
 
-    ``slides``: paths or addresses. A file in the same subfolder as the slide comes before one of the same name elsewhere;
+    ``slides``: paths or addresses. A file in the same subfolder as the slide comes before one of the same name elsewhere, and
+    one in a subfolder that is that of other slides is theirs;
     ``NAME_mask.tif`` is one too. Raises :class:`InputError` for a folder that is none, and where two files fit one slide.
     """
     root = Path(folder)
@@ -367,20 +388,31 @@ def find_outlines(folder: str | os.PathLike[str], slides: Sequence[str]) -> tupl
         if path.suffix.lower() in ENDINGS and path.is_file():
             for name in dict.fromkeys((_stem(path.name), re.sub(r"[ _-](mask|annotations?|outlines?)\Z", "", _stem(path.name)))):  # fmt: skip
                 held.setdefault(name, []).append(path)
-    return tuple(_of_slide(held, slide, root) for slide in slides)
+    files = [Path(re.sub(r"#(slide|tile=)[^#]*\Z", "", slide)) for slide in slides]
+    folders = {file.parent.parts for file in files}
+    return tuple(_of_slide(held, file, root, folders) for file in files)
 
 
-def _of_slide(held: dict[str, list[Path]], slide: str, root: Path) -> str:
-    file = Path(re.sub(r"#(slide|tile=)[^#]*\Z", "", slide))
+def _of_slide(held: dict[str, list[Path]], file: Path, root: Path, folders: set[tuple[str, ...]]) -> str:
+    def mirrored(path: Path) -> tuple[str, ...]:
+        return path.parent.relative_to(root).parts
+
     fits = [path for path in held.get(_stem(file.name), []) if path.absolute() != file.absolute()]
+    own = [path for path in fits if _ends(file.parent.parts, mirrored(path))]
+    fits = [path for path in fits if path in own or not any(_ends(each, mirrored(path)) for each in folders)]
     if len(fits) > 1:
-        fits = [path for path in fits if path.parent.relative_to(root).parts[-1:] == file.parent.parts[-1:]] or fits
+        fits = [path for path in fits if mirrored(path)[-1:] == file.parent.parts[-1:]] or fits
     if len(fits) > 1:
         exact = [path for path in fits if _stem(path.name) == _stem(file.name)]
         fits = exact or fits
     if len(fits) > 1:
         raise InputError("two files of outlines fit one slide", given=f"{fits[0].name} and {fits[1].name}", todo="keep one of them, or name them in a column")  # fmt: skip
     return str(fits[0]) if fits else ""
+
+
+def _ends(folder: tuple[str, ...], parts: tuple[str, ...]) -> bool:
+    """Whether the path of a folder ends in these parts."""
+    return not parts or folder[-len(parts) :] == parts
 
 
 def _stem(name: str) -> str:

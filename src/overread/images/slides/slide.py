@@ -3,8 +3,8 @@
 How a region is read, so that its pixels depend on nothing but the file and the region:
 
 1. The level is the coarsest whose pixels are no larger than those asked for; a hundredth more is allowed.
-2. Pixels within a hundredth of the size asked for are taken as they are, from the pixel whose corner is nearest to the corner
-   asked for.
+2. Pixels within a hundredth of the size asked for are taken as they are: each is that of the level whose corner is nearest to
+   its own. Where the sizes differ one is left out or stands twice here and there, so that nothing drifts over a wide region.
 3. Other pixels are made from blocks of the level whose edges are rounded to its whole pixels (half up), by the mean of the area that each covers, or by linear
    interpolation where the slide is coarser than asked.
 4. What lies beyond the slide, and what was never scanned, has the background colour of the slide.
@@ -42,6 +42,8 @@ OVERVIEW_MPP = 32.0
 _PLAUSIBLE = (0.02, 20.0)
 #: Within this share two sizes of pixels are one, of a region and of a level.
 _ALIKE = 0.01
+#: A drift over a region, in pixels, that is none: sizes of pixels are stored rounded.
+_NO_DRIFT = 0.01
 #: Within this share what a person says of the pixels agrees with the file, and their width with their height.
 _AGREES = 0.02
 #: Side of the blocks in which a level is read to be made smaller, in its pixels.
@@ -367,7 +369,7 @@ def region_of(slide: Slide, x: float, y: float, width: int, height: int, mpp: fl
     ratio = mpp / each
     require(ratio <= _BLOCK, "the pixels asked for are too large for the slide", given=f"{mpp:g} µm")
     if abs(ratio - 1) <= _ALIKE:
-        return _part(slide, number, _whole(x / each), _whole(y / each), width, height)
+        return _nearest(slide, number, (x / each, y / each), width, height, ratio)
     pixels = np.empty((height, width, 3), np.uint8)
     step = max(1, int(_BLOCK / max(ratio, 1)))
     columns = [(at, min(at + step, width)) for at in range(0, width, step)]
@@ -379,6 +381,20 @@ def region_of(slide: Slide, x: float, y: float, width: int, height: int, mpp: fl
             part = _part(slide, number, x0, y0, x1 - x0, y1 - y0)
             pixels[top:bottom, left:right] = _resized(part, right - left, bottom - top, ratio)
     return pixels
+
+
+def _nearest(
+    slide: Slide, number: int, corner: tuple[float, float], width: int, height: int, ratio: float
+) -> NDArray[np.uint8]:
+    """Pixels of a level as they are, from ``corner`` (x, y) in its pixels, the far ones where a ``ratio`` of almost 1 puts them."""
+    left, top = map(_whole, corner)
+    if abs(ratio - 1) * max(width, height) < _NO_DRIFT:
+        return _part(slide, number, left, top, width, height)
+    columns, rows = (
+        np.floor(start + ratio * np.arange(many) + 0.5).astype(np.int64) for start, many in zip(corner, (width, height))
+    )
+    part = _part(slide, number, left, top, int(columns[-1]) - left + 1, int(rows[-1]) - top + 1)
+    return np.ascontiguousarray(part[rows - top][:, columns - left])
 
 
 def _level_for(slide: Slide, mpp: float) -> int:

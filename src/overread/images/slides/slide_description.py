@@ -16,8 +16,8 @@ from overread.images.slides.stain import StainMatrix, slide_stain
 from overread.images.slides.tissue import KINDS, Tissue, find_tissue
 
 #: The description of a slide of which nothing is known. ``pen``, ``edge``, ``blur``, ``bubble``: shares of all that is not
-#: glass; ``tissue``, ``lesion_area``: mm²; ``judged`` and ``aside``: regions that are judged and that are not; ``astray``:
-#: outlines that lie for more than half on glass; ``haematoxylin`` and ``eosin``: red, green and blue of their densities.
+#: glass; ``tissue``, ``lesion_area``: mm²; ``outlines``: those of lesions, not of areas to be ignored;
+#: ``astray``: of them those that lie for more than half on glass; ``judged`` and ``aside``: regions that are judged and that are not; ``haematoxylin`` and ``eosin``: red, green and blue of their densities.
 NO_SLIDE: dict[str, Any] = {
     "error": "", "mpp": float("nan"), "width": 0, "height": 0, "levels": 0, "objective": 0.0, "format": "", "notes": "",
     "tissue": float("nan"), **dict.fromkeys(KINDS[2:], 0.0), "stain": "", "haematoxylin": "", "eosin": "",
@@ -60,10 +60,11 @@ def _outlines(file: str, slide: Slide, tissue: Tissue, tumour: list[str]) -> dic
         lesions = read_lesions(file, slide, tumour=tumour)
     except (ImageError, InputError) as error:
         return {"outline_error": getattr(error, "reason", "") or error.in_general}
-    excluded = lesions.regions_excluded
+    excluded, shown = lesions.regions_excluded, np.array([not each.ignored for each in lesions.lesions], bool)
     return {
-        "outline_notes": "; ".join(lesions.notes), "outlines": len(lesions), "judged": len(excluded) - sum(excluded), "aside": sum(excluded),
-        "astray": int((_on_glass(lesions, slide, tissue) > 0.5).sum()), "lesion_area": sum(each.area for each in lesions.lesions) / 1e6,
+        "outline_notes": "; ".join(lesions.notes), "outlines": int(shown.sum()), "judged": len(excluded) - sum(excluded), "aside": sum(excluded),
+        "astray": int((shown & (_on_glass(lesions, slide, tissue) > 0.5)).sum()),
+        "lesion_area": sum(each.area for each in lesions.lesions if not each.ignored) / 1e6,
     }  # fmt: skip
 
 

@@ -29,8 +29,8 @@ __all__ = ["KINDS", "Tissue", "TissueSettings", "find_tissue"]
 KINDS = ("background", "tissue", "pen", "edge", "blur", "bubble")
 #: Rows of cells that are read at once.
 _STRIP = 512
-#: Cells that a mask may have: at 16 µm a slide of half a metre.
-_MOST_CELLS = 2**30
+#: Cells that a mask may have, some 30 bytes each: at 16 µm a slide of 92 × 92 mm.
+_MOST_CELLS = 2**25
 #: Glass is at least so bright, and its channels differ by no more.
 _BRIGHT, _PLAIN = 185, 24
 #: The colour of glass where a slide shows none.
@@ -166,7 +166,7 @@ def _densities(slide: Slide, mpp: float, progress: Progress) -> NDArray[np.float
     """Optical densities (H, W, 3) against the glass, of the whole slide."""
     width, height = (max(1, int(np.ceil(side / mpp - 1e-6))) for side in slide.size)
     if width * height > _MOST_CELLS:
-        raise ImageError("the slide is too large for a mask of its tissue", given=f"{width:,} × {height:,} cells", todo="see that its microns a pixel are right")  # fmt: skip
+        raise ImageError("the slide is too large for a mask of its tissue", given=f"{width:,} × {height:,} cells", todo="see that its microns a pixel are right, or ask for larger cells: --set tiles.tissue.mpp=32")  # fmt: skip
     pixels = np.empty((height, width, 3), np.uint8)
     for top in range(0, height, _STRIP):
         progress("looking for tissue", top, height)

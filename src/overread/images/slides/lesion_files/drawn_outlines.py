@@ -57,6 +57,44 @@ def overlap(one: NDArray[np.number], other: NDArray[np.number]) -> bool:
 
 
 @checked
+def meet(one: NDArray[np.number], other: NDArray[np.number]) -> bool:
+    """Whether the areas of two rings (P, 2) may have a part in common: told by their corners, also those of equal rings, and by
+    edges that cross; True for rings too long to compare."""
+    if (one.min(axis=0) >= other.max(axis=0)).any() or (one.max(axis=0) <= other.min(axis=0)).any():
+        return False
+    if len(one) * len(other) > _MOST_PAIRS:
+        return True
+    if inside(one, other).any() or inside(other, one).any() or inside(np.array([centroid(one)]), other).any():
+        return True
+    a, b = (np.repeat(np.asarray(ring, np.float64), len(other), axis=0) for ring in (one, np.roll(one, -1, axis=0)))
+    c, d = (np.tile(np.asarray(ring, np.float64), (len(one), 1)) for ring in (other, np.roll(other, -1, axis=0)))
+    return bool(_cross(a, b, c, d).any())
+
+
+@checked
+def clipped(ring: NDArray[np.number], sides: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What of a ring (P, 2) lies within 0 … ``sides`` (2,): (Q, 2), of no corner where nothing does.
+
+    Source: Sutherland and Hodgman 1974, "Reentrant polygon clipping", Comm. ACM 17:32. Parts that it falls into are joined
+    along the border, which encloses nothing.
+    """
+    points = np.asarray(ring, np.float64)
+    for axis in (0, 1):
+        for sign, edge in ((1.0, 0.0), (-1.0, -float(sides[axis]))):  # keeps sign · value ≥ edge
+            before = np.roll(points, 1, axis=0)
+            now, was = sign * points[:, axis] - edge, sign * before[:, axis] - edge
+            with np.errstate(divide="ignore", invalid="ignore"):
+                share = np.where((now >= 0) != (was >= 0), was / (was - now), 0.0)[:, None]
+            crossing = before + share * (points - before)
+            crossing[:, axis] = sign * edge
+            both = np.stack([crossing, points], axis=1).reshape(-1, 2)
+            points = both[np.stack([(now >= 0) != (was >= 0), now >= 0], axis=1).reshape(-1)]
+            if not len(points):
+                return points
+    return points
+
+
+@checked
 def crosses_itself(ring: NDArray[np.number]) -> bool | None:
     """Whether two edges of a closed line (P, 2) cross, other than at a shared corner; None for one too long to tell.
 
