@@ -9,8 +9,17 @@ from pathlib import Path
 import pytest
 
 from overread.evaluation.results import Tally
-from overread.reporting import advice
-from overread.reporting.run import AuditFinding, RecipeDecision, Run, Shortcut, StudyFile, TrainingRow, read_run
+from overread.reporting import advice, sections
+from overread.reporting.run import (
+    AuditFinding,
+    RecipeDecision,
+    Run,
+    Shortcut,
+    ShortcutArea,
+    StudyFile,
+    TrainingRow,
+    read_run,
+)
 from overread.stats.estimate import Estimate
 
 
@@ -103,6 +112,16 @@ def test_a_shortcut_asks_for_another_source(run):
     risky = replace(run, audit=replace(run.audit, shortcut=Shortcut(auc=0.9, verdict="high")))
     assert "--leave-out C" in said(risky)
     assert any("brightness" in line for line in advice.cautions(risky))
+
+
+def test_of_slides_the_words_say_what_may_be_the_disease(run):
+    held = Shortcut(
+        auc=0.5, verdict="low", may_be_the_disease=("stain",), by_feature={"stain": ShortcutArea(0.98, 0.9, 1)}
+    )
+    slides = replace(run, audit=replace(run.audit, shortcut=held))
+    assert "they show the disease" in sections.shortcut_words(slides)
+    assert "they show the disease" not in sections.shortcut_words(run)
+    assert "Stain, which the disease may change" in [row[0] for row in sections.shortcut(slides).rows]
 
 
 @pytest.fixture

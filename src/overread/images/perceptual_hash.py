@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from overread.core.errors import ImageError, checked
+from overread.images.address import parse
 from overread.images.crop import brightest, surroundings, text_boxes
 from overread.images.read import Image, read_image
 from overread.images.slides.stain import macenko, mean_density
@@ -21,8 +22,10 @@ NOTHING: dict[str, Any] = {
     "error": "", "digest": "", "pixels": "", "phash": 0, "height": 0, "width": 0, "depth": 0, "channels": 0,
     "bits": 0, "mode": "", "format": "", "mean": float("nan"), "std": float("nan"), "notes": "", "thumb": b"",
     "border": 0.0, "circle": False, "text": 0,
-    "haematoxylin": 0.0, "eosin": 0.0,
+    "haematoxylin": 0.0, "eosin": 0.0, "microns": 0.0, "levels": 0, "glass_red": 0, "glass_green": 0, "glass_blue": 0,
 }  # fmt: skip
+#: The least that glass lets through of each colour, and how far these lie apart at most, of 255.
+_BRIGHT, _PLAIN = 185, 24
 _LOW = tuple(np.array([(i, s - i) for s in range(1, 12) for i in range(s + 1)][:64]).T)  # lowest frequencies, no mean
 
 
@@ -35,10 +38,12 @@ def describe(address: str) -> dict[str, Any]:
     ``depth``: 1 for a flat image. ``mean`` and ``std``: of the full scale, 0 to 1. ``thumb``: a likeness of 32 × 32
     bytes. ``border``: the part of a flat image that is black border, 0 to 1; ``circle``: whether it is a circular
     field; ``text``: burned-in text boxes, of a volume in that of some planes which has most. ``haematoxylin`` and ``eosin``: of the
-    overview of a slide, by how much each of the two stains takes more of red than of blue, of densities of length 1; 0 of what is no slide.
+    overview of a slide, by how much each of the two stains takes more of red than of blue, of densities of length 1; ``microns``: of a pixel of its finest level; ``levels``:
+    of its pyramid; ``glass_red``, ``glass_green`` and ``glass_blue``: the colour of its empty glass, of 255. All 0 of what is no slide.
     """
     try:
-        return description(read_image(address))
+        image = read_image(address)
+        return description(image) | (_of_file(address, image.pixels) if image.format.startswith("slide") else {})
     except ImageError as error:
         return NOTHING | {"error": error.reason or str(error)}
 
@@ -59,6 +64,7 @@ def description(image: Image) -> dict[str, Any]:
         "channels": pixels.shape[-1], "bits": image.bits, "mode": image.mode, "format": image.format,
         "mean": float(grey.mean(dtype=np.float64)) / scale, "std": spread / scale, "notes": "; ".join(image.notes),
         "thumb": thumb.tobytes(), **_field(pixels), **_stains(image),
+        "microns": 0.0, "levels": 0, "glass_red": 0, "glass_green": 0, "glass_blue": 0,
     }  # fmt: skip
 
 
@@ -79,6 +85,22 @@ def _stains(image: Image) -> dict[str, float]:
     found, mixed = macenko(image.pixels), mean_density(image.pixels)
     both = [mixed, mixed] if found.undefined else [found.haematoxylin, found.eosin]
     return {name: float(each[0] - each[2]) for name, each in zip(("haematoxylin", "eosin"), both, strict=True)}
+
+
+def _of_file(address: str, pixels: NDArray[Any]) -> dict[str, Any]:
+    """What scanner and file decide of a slide, and nothing on it: microns, levels, and the colour of the glass (the median of
+    what is bright and has little colour, without what was not scanned)."""
+    from overread.images.slides.slide import open_slide
+
+    where = parse(address)
+    slide = open_slide(where.path, mpp=where.mpp)
+    low, high = pixels.min(axis=-1), pixels.max(axis=-1)
+    bright = (low >= _BRIGHT) & (high - low <= _PLAIN)
+    scanned = bright & (pixels != np.array(slide.background, pixels.dtype)).any(axis=-1)
+    cells = pixels[scanned if scanned.any() else bright].reshape(-1, pixels.shape[-1])
+    glass = np.median(cells, axis=0).round().astype(int).tolist() if len(cells) else [0]
+    red, green, blue = glass if len(glass) == 3 else glass[:1] * 3
+    return {"microns": slide.mpp, "levels": len(slide.levels), "glass_red": red, "glass_green": green, "glass_blue": blue}  # fmt: skip
 
 
 def _some_planes(pixels: NDArray[Any]) -> list[NDArray[Any]]:

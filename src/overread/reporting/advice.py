@@ -253,7 +253,12 @@ def _by_shortcut(run: Run) -> Iterator[Reason]:
     area, alone, beyond, within = (run.known(m, of) for m in (metric, "shortcut auc", "auc beyond shortcut", f"{metric} within sources"))  # fmt: skip
     say, name = words.in_sentence, words.label(metric)
     if alone and alone.value >= TELLING and alone.low > 0.5:
-        line = f"Source, size, brightness and frame of the images alone reach an {name} of {say(alone)} on the same test cases"
+        what = (
+            "Source, size, file and glass of the slides"
+            if run.audit.shortcut.may_be_the_disease
+            else "Source, size, brightness and frame of the images"
+        )
+        line = f"{what} alone reach an {name} of {say(alone)} on the same test cases"
         if beyond and beyond.low <= 0:
             yield DOUBTFUL, f"{line}; the model is not shown to be better: it differs by {say(beyond)}."
         else:
@@ -261,7 +266,7 @@ def _by_shortcut(run: Run) -> Iterator[Reason]:
     elif not alone and run.audit.shortcut.verdict == "high":
         yield (
             DOUBTFUL,
-            "The label can be told from source, image size or brightness alone; the model may have used that.",
+            f"The label can be told from source, image size or {'file' if run.audit.shortcut.may_be_the_disease else 'brightness'} alone; the model may have used that.",
         )
     if area and within and within.low <= 0.5 < area.low:
         yield DOUBTFUL, f"Among cases of one source it is not shown to be better than a coin: {name} {say(within)}."
@@ -345,7 +350,7 @@ def _for_the_data(run: Run) -> Iterator[Advice]:
     if shortcut.verdict in ("moderate", "high"):
         command = _again(run, "elsewhere", "--leave-out", words.name(sources[-1])) if len(sources) > 1 else ""  # fmt: skip
         yield Advice("Rule out the shortcut: test on a source the model has not seen, and look at what it attends to.",
-                     f"Source, size and brightness alone tell the label with an AUC of {words.number(shortcut.auc, 2)}.", command)  # fmt: skip
+                     f"Source, size and {'file' if shortcut.may_be_the_disease else 'brightness'} alone tell the label with an AUC of {words.number(shortcut.auc, 2)}.", command)  # fmt: skip
     metric, of = (shown_metrics(run) or [("auc", run.primary)])[0]
     estimate = run.known(metric, of)
     if "auc" in metric and estimate and (width := estimate.high - estimate.low) > WIDE:

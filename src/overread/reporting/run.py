@@ -120,9 +120,10 @@ class ShortcutArea:
 
 @dataclass(frozen=True)
 class Shortcut(Content, ShortcutArea):
-    """The same from all that is not anatomy together, then from each."""
+    """The same from all that is not anatomy together, then from each; of slides some may tell it because they show the disease."""
 
     verdict: str = ""
+    may_be_the_disease: tuple[str, ...] = ()
     by_feature: dict[str, ShortcutArea] = field(default_factory=dict, hash=False)
 
 

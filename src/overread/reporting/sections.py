@@ -195,7 +195,8 @@ def shortcut(run: Run) -> Table:
     """How well the label can be told without looking."""
     held = run.audit.shortcut
     rows = [("All together", _area(held))] if math.isfinite(held.auc) else []
-    rows += [(words.name(k).capitalize(), _area(v)) for k, v in held.by_feature.items()]
+    doubt = dict.fromkeys(held.may_be_the_disease, ", which the disease may change")
+    rows += [(words.name(k).capitalize() + doubt.get(k, ""), _area(v)) for k, v in held.by_feature.items()]
     return Table(
         "AUC of the label from what is not anatomy (0.5: no risk)", ("Told from", "AUC (interval)"), tuple(rows)
     )
@@ -214,9 +215,14 @@ _VERDICTS = {
 
 def shortcut_words(run: Run) -> str:
     """The shortcut risk in a sentence."""
-    if run.audit.shortcut.undefined:
-        return f"The risk of shortcuts could not be judged: {run.audit.shortcut.undefined}."
-    return _VERDICTS.get(run.audit.shortcut.verdict, "")
+    held = run.audit.shortcut
+    if held.undefined:
+        said = f"The risk of shortcuts could not be judged: {held.undefined}."
+    else:
+        said = _VERDICTS.get(held.verdict, "")
+    if any(name in held.may_be_the_disease for name in held.by_feature):
+        said += " Of slides this is judged by source, size, file and glass: the colour and brightness of tissue may tell the label because they show the disease."
+    return said.strip()
 
 
 def split_table(run: Run) -> Table | None:

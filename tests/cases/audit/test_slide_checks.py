@@ -10,9 +10,9 @@ import pytest
 from tests.fixtures.drawn_slides import MPP, slide_pixels, write_outlines, write_slide
 
 import overread as ov
-from overread.cases.audit.audit import audit
+from overread.cases.audit.audit import audit, shortcut_risk
 from overread.cases.audit.fingerprints import take_fingerprints
-from overread.cases.audit.shortcut import shortcut
+from overread.cases.audit.shortcut import shortcut, shortcut_scores
 from overread.cases.audit.slide_checks import SlideRows, check_slides, describe_slides
 from overread.cases.cases import outline_paths
 from overread.images.slides.slide_description import NO_SLIDE, describe_slide
@@ -191,3 +191,37 @@ def test_slides_alike_are_found(tmp_path):
     found = audit(table(tmp_path, rows), threads=1)
     assert len(found.pairs) == 1
     assert "different patients" in found.of("near-duplicate").message
+
+
+def told_apart(folder, **tumour):
+    """What can be told of 24 slides without looking; those of tumour show a lesion, and are written as ``tumour`` says."""
+    folder.mkdir()
+    glass = np.array(tumour.pop("glass", (245, 245, 245)), np.uint8)
+    for at in range(24):
+        pixels = slide_pixels([SPOT] if at % 2 else (), seed=at)
+        if at % 2:
+            pixels[(pixels == 245).all(axis=2)] = glass
+        write_slide(folder / f"{at}.tif", pixels, **(tumour if at % 2 else {}))
+    cases = table(folder, [(f"{at}.tif", ("normal", "tumour")[at % 2], f"p{at}", "") for at in range(24)])
+    prints = take_fingerprints(cases, threads=1)
+    told = shortcut(cases, prints)
+    return cases, prints, told, {found.kind: found for found in shortcut_risk(told)}
+
+
+def test_disease_that_colours_the_overview_is_no_error(tmp_path):
+    """Lesions are seen from afar: that is the disease, or a laboratory, and never a reason to stop."""
+    cases, prints, told, found = told_apart(tmp_path / "honest")
+    assert told["by feature"]["stain"]["auc"] > 0.97
+    assert list(found) == ["shortcut-tissue"]
+    assert found["shortcut-tissue"].severity == "warning"
+    assert "the disease itself may cause" in found["shortcut-tissue"].message
+    rows = np.arange(24)
+    assert np.ptp(shortcut_scores(cases, prints, rows, rows)) == 0  # nor does the baseline know it
+
+
+@pytest.mark.parametrize(("feature", "tumour"), [("glass", {"glass": (238, 240, 244)}), ("file", {"mpp": MPP * 1.1})])
+def test_what_cannot_be_the_disease_is_an_error(tmp_path, feature, tumour):
+    _, _, told, found = told_apart(tmp_path / "lured", **tumour)
+    assert told["by feature"][feature]["auc"] > 0.97
+    assert told["verdict"] == "high"
+    assert found["shortcut"].severity == "error"

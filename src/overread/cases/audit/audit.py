@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from overread.cases.audit.fingerprints import BLANK, components, exact, group, longest, similar, take_fingerprints
 from overread.cases.audit.mask_checks import Masks, check_masks, describe_masks, objects_by_source, unusable
-from overread.cases.audit.shortcut import shortcut
+from overread.cases.audit.shortcut import shortcut, verdict_of
 from overread.cases.audit.slide_checks import SlideRows, check_slides, describe_slides, slides_in_short, unusable_slides
 from overread.cases.cases import PARTS, Cases
 from overread.core.display import Overview, Panel, Shown
@@ -470,10 +470,24 @@ def frames(seen: Seen) -> list[Finding]:
 
 
 def shortcut_risk(found: dict[str, Any]) -> list[Finding]:
-    """How bad it is that the label can be told without looking."""
+    """How bad it is that the label can be told without looking; of slides also that their tissue tells it, which the disease may do."""
+    of_tissue = {name: one for name, one in found["by feature"].items() if name in found["may be the disease"]}
+    return _by_source_and_file(found, of_tissue) + _by_tissue(found, of_tissue)
+
+
+def _by_tissue(found: dict[str, Any], each: dict[str, Any]) -> list[Finding]:
+    if not each or verdict_of(list(each.values())) == "low":
+        return []
+    listed = ", ".join(f"{name} {one['auc']:.2f}" for name, one in each.items())
+    return [Finding("shortcut-tissue", "warning", f"the label can be told from the colour and brightness of the slides' overviews alone (AUC: {listed}), which the disease itself may cause, or another laboratory",
+                    "Look whether it is the disease: say where each slide comes from (--source), compare within each source, and bring stains to one look (stain macenko or reinhard).",
+                    found["images"])]  # fmt: skip
+
+
+def _by_source_and_file(found: dict[str, Any], aside: dict[str, Any]) -> list[Finding]:
     if found["verdict"] in ("", "low"):
         return []
-    each = {"together": found, **found["by feature"]}
+    each = {"together": found, **{name: one for name, one in found["by feature"].items() if name not in aside}}
     listed = ", ".join(f"{name} {one['auc']:.2f}" for name, one in each.items())
     severity: Severity = "error" if max(one["auc"] for one in each.values()) >= 0.97 else "warning"
     return [Finding("shortcut", severity, f"the label can be told without looking at what the image shows (AUC: {listed})",

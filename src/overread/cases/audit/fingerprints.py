@@ -24,9 +24,10 @@ from overread.core.sandbox import contained
 from overread.images.address import file_of
 from overread.images.perceptual_hash import NOTHING, THUMB, describe
 
-_VERSION = 5  # of the cache: raise it when a column changes its meaning
+_VERSION = 6  # of the cache: raise it when a column changes its meaning
 _TYPES = {"phash": np.uint64, "height": np.int64, "width": np.int64, "depth": np.int64, "channels": np.int64,
-          "bits": np.int64, "mean": np.float64, "std": np.float64, "thumb": object, "border": np.float64, "haematoxylin": np.float64, "eosin": np.float64, "circle": bool, "text": np.int64,
+          "bits": np.int64, "mean": np.float64, "std": np.float64, "thumb": object, "border": np.float64, "haematoxylin": np.float64, "eosin": np.float64,
+          "microns": np.float64, **dict.fromkeys(("levels", "glass_red", "glass_green", "glass_blue"), np.int64), "circle": bool, "text": np.int64,
           **dict.fromkeys(("error", "digest", "pixels", "mode", "format", "notes"), str)}  # fmt: skip
 
 
@@ -40,7 +41,8 @@ def take_fingerprints(
     images in different files), ``phash`` (perceptual hash, uint64), ``height``, ``width``, ``depth`` (1 for an image),
     ``channels``, ``bits``, ``mode``, ``format``, ``mean`` and ``std`` (of the full scale, 0 to 1), ``notes``,
     ``thumb`` (a likeness of 32 × 32 bytes), ``border`` (the part of a flat image that is black border, 0 to 1),
-    ``circle`` (whether it is a circular field), ``haematoxylin`` and ``eosin`` (of slides: how much redder than blue the two stains are, 0 of others), ``text`` (burned-in text boxes). ``cache``: a folder that keeps results
+    ``circle`` (whether it is a circular field), ``haematoxylin`` and ``eosin`` (of slides: how much redder than blue the two stains are, 0 of others),
+    ``microns``, ``levels``, ``glass_red``, ``glass_green`` and ``glass_blue`` (of slides: a pixel, the pyramid, the colour of the glass; 0 of others), ``text`` (burned-in text boxes). ``cache``: a folder that keeps results
     by path, size and time of change. ``threads``: processes that decode, 0 for as many as there are cores; a file that
     crashes one is a row with an ``error`` (see :mod:`overread.core.sandbox`). No image stays in memory.
     """

@@ -30,7 +30,12 @@ FEATURES: dict[str, tuple[str, ...]] = {
     "intensity": ("mean", "std"),
     "frame": ("border", "circle", "text"),
     "stain": ("haematoxylin", "eosin"),
+    "file": ("microns", "levels"),
+    "glass": ("glass_red", "glass_green", "glass_blue"),
 }
+#: What the disease itself may change in the overview of a slide (tumour is bluer than what it displaces), so that it can tell the
+#: label honestly. The others come from scanner, file and glass.
+OF_TISSUE = ("intensity", "frame", "stain")
 
 
 @checked
@@ -40,6 +45,9 @@ def shortcut(cases: Cases, fingerprints: pd.DataFrame, *, seed: int = 0) -> dict
     Each feature is cut into at most 12 bands and goes, alone and with the others, through a logistic regression.
     ``auc`` is the mean over classes; its interval is the mean of the classes' intervals, which is wider than needed.
     A quantity is taken as above or below its median. At most 20,000 patients are used. Keys as in ``audit.json``.
+
+    Of slides, ``auc`` and ``verdict`` are those of what cannot be the disease (source, size, file, glass); what it may change by
+    itself (:data:`OF_TISSUE`) is told by feature, and named in ``may be the disease``.
     """
     truth, names = cases.target.task.yes_or_no(cases.labels)
     usable = (fingerprints["error"] == "").to_numpy() & cases.labelled
@@ -50,13 +58,24 @@ def shortcut(cases: Cases, fingerprints: pd.DataFrame, *, seed: int = 0) -> dict
     kept = [i for i in range(len(names)) if _has_both_sides(truth[usable, i], patients)]
     if not kept:
         return _empty("fewer than two classes with 10 patients")
+    aside = _set_aside(cases)
     if not tables:
-        return _empty("source, size and brightness are the same everywhere")
+        return _empty("source, size and brightness are the same everywhere", aside)
     fold = patient_folds(patients, truth[usable][:, kept], k=_FOLDS, seed=seed)
     judge = lambda table: [_one(table, truth[usable, i], fold, patients) for i in kept]
-    together = judge(np.concatenate(list(tables.values()), axis=1))
     alone = {name: _mean(judge(table)) for name, table in tables.items()}
-    return _result(together, alone, [names[i] for i in kept], int(usable.sum()), len(set(patients)))
+    counted = [table for name, table in tables.items() if name not in aside]
+    if not counted:
+        return _empty("source, size, file and glass are the same everywhere", aside) | {
+            "by feature": alone, "images": int(usable.sum()), "patients": len(set(patients)),
+        }  # fmt: skip
+    together = judge(np.concatenate(counted, axis=1))
+    return _result(together, alone, aside, [names[i] for i in kept], int(usable.sum()), len(set(patients)))
+
+
+def _set_aside(cases: Cases) -> tuple[str, ...]:
+    """The features that are not counted as a shortcut, since the disease may change them."""
+    return OF_TISSUE if cases.slides else ()
 
 
 @checked
@@ -66,7 +85,7 @@ def shortcut_scores(
     """What can be told without looking, learnt on the rows ``training`` and said of the rows ``test``: a baseline.
 
     (T, names) probabilities of each class or finding against the rest by the logistic regressions of :func:`shortcut`;
-    those of exclusive classes are brought to a sum of 1. NaN of a name that training does not show both ways. A
+    those of exclusive classes are brought to a sum of 1. Of slides without what the disease may change (:data:`OF_TISSUE`). NaN of a name that training does not show both ways. A
     quantity has one column: above or below its median. Everything is .5 (or equal) where nothing varies.
     """
     truth, names = cases.target.task.yes_or_no(cases.labels)
@@ -76,7 +95,11 @@ def shortcut_scores(
     ]
     used = np.zeros(len(cases), bool)
     used[taught] = used[test] = True
-    tables = [_bands(cases, fingerprints, columns, used) for columns in FEATURES.values()]
+    tables = [
+        _bands(cases, fingerprints, columns, used)
+        for name, columns in FEATURES.items()
+        if name not in _set_aside(cases)
+    ]
     bands = np.empty((len(cases), sum(table.shape[1] for table in tables)))
     bands[used] = np.concatenate(tables, axis=1)
     found = np.column_stack([_told(bands, truth[:, i], taught, test) for i in range(len(names))])
@@ -164,20 +187,25 @@ def _mean(found: list[Estimate]) -> dict[str, float]:
     return {key: float(np.mean([getattr(e, name) for e in found])) for key, name in keys.items()}
 
 
-def _empty(reason: str) -> dict[str, Any]:
+def _empty(reason: str, aside: tuple[str, ...] = ()) -> dict[str, Any]:
     return {"auc": None, "low": None, "high": None, "images": 0, "patients": 0, "method": "", "verdict": "",
-            "undefined": reason, "by feature": {}, "by class": {}}  # fmt: skip
+            "undefined": reason, "by feature": {}, "may be the disease": list(aside), "by class": {}}  # fmt: skip
 
 
 def _result(
-    together: list[Estimate], alone: dict[str, dict[str, float]], names: list[str], images: int, patients: int
-) -> dict[str, Any]:
+    together: list[Estimate], alone: dict[str, dict[str, float]], aside: tuple[str, ...], names: list[str], images: int, patients: int
+) -> dict[str, Any]:  # fmt: skip
     overall = _mean(together)
-    every = [overall, *alone.values()]
-    best = max(every, key=lambda found: found["auc"])
-    verdict = "high" if best["auc"] >= 0.9 else "moderate" if best["auc"] >= 0.7 and best["low"] > 0.5 else "low"
+    verdict = verdict_of([overall, *(found for name, found in alone.items() if name not in aside)])
     return overall | {
-        "images": images, "patients": patients, "verdict": verdict, "undefined": "", "by feature": alone,
+        "images": images, "patients": patients, "verdict": verdict, "undefined": "", "by feature": alone, "may be the disease": list(aside),
         "method": "logistic regression on bands, 5 folds by patient; one class against the rest, mean over classes",
         "by class": {name: {"auc": e.value, "low": e.low, "high": e.high} for name, e in zip(names, together)},
     }  # fmt: skip
+
+
+@checked
+def verdict_of(found: list[dict[str, float]]) -> str:
+    """``high``, ``moderate`` or ``low`` by the best of some AUCs."""
+    best = max(found, key=lambda one: one["auc"])
+    return "high" if best["auc"] >= 0.9 else "moderate" if best["auc"] >= 0.7 and best["low"] > 0.5 else "low"
