@@ -80,7 +80,7 @@ def test_coarse_chromatin_is_seen_in_detail_alone(scanner) -> None:
     fine, coarse = (square(tissue_of(kind), scanner=scanner) for kind in ("", "detail"))
     assert energy(coarse, 1.2) > 4 * energy(fine, 1.2)
     eight = [cv2.resize(pixels, (96, 96), interpolation=cv2.INTER_AREA).astype(float) for pixels in (fine, coarse)]
-    assert abs(eight[0].mean(axis=(0, 1)) - eight[1].mean(axis=(0, 1))).max() < 0.25  # of 255
+    assert abs(eight[0].mean(axis=(0, 1)) - eight[1].mean(axis=(0, 1))).max() < 0.4  # of 255
     assert abs(eight[0].std(axis=(0, 1)) - eight[1].std(axis=(0, 1))).max() < 0.5
 
 

@@ -44,7 +44,7 @@ SCANNERS = (
 #: Nuclei: their radius in microns, large ones, the greatest extent of a stamp, and how many shapes of each kind.
 RADIUS, LARGE, REACH, SHAPES = 3.6, 4.9, 7.0, 32
 #: Distance of grains in coarse chromatin, in microns, and how much of the light of green they move at most.
-GRAIN, CONTRAST = 1.15, 0.9
+GRAIN, CONTRAST = 1.4, 0.9
 _FINE = 0.1  # microns of a pixel in which stamps are drawn
 
 
