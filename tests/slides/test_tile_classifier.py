@@ -6,17 +6,19 @@ import shutil
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from overread.cases.split import Split
 from overread.core.errors import InputError, UnavailableError, UnsoundError
-from overread.core.progress import Clock
+from overread.core.progress import Clock, silent, unheard
 from overread.images.augment import Augmentation, draw
 from overread.images.slides.tile_settings import Tiles
 from overread.learning.model import Model
 from overread.learning.recipe import Recipe
 from overread.slides import tile_classifier
-from overread.slides.tile_classifier import train_on_slides
+from overread.slides.drawn_tiles import TileTable
+from overread.slides.tile_classifier import SlideTraining, train_on_slides
 from overread.slides.tile_recipe import TURNED_AND_STAINED, settle_recipe
 
 TILES = Tiles(size=32, mpp=(2.0,), centre=16, stride=16, jitter=4, number=48)
@@ -157,3 +159,25 @@ def test_the_tiles_added_are_those_of_the_highest_score(taught, monkeypatch):
     monkeypatch.setattr(tile_classifier.SlideTraining, "hardest", watched)
     taught(TINY.changed(tiles=replace(TILES, hard_negatives=1, hard_looked=40, hard_added=9)))
     assert np.allclose(np.sort(held["found"]), np.sort(held["every"])[-9:])
+
+
+def test_rounds_are_compared_on_tiles_that_no_model_chose(tiny_slides, monkeypatch):
+    drawn = {part: TileTable(pd.DataFrame({"slide": [0], "place": [0]})) for part in ("train", "tuning")}
+    added, asked = TileTable(pd.DataFrame({"slide": [1], "place": [5]})), list[int]()
+    job = SlideTraining(tiny_slides, {}, TINY.changed(tiles=replace(TILES, hard_negatives=2)), None, "", Clock(), 0.0, 1, "cpu", silent, unheard, {})  # fmt: skip
+    scores = {"model 0": 0.9, "model 1": 0.95, "model 2": 0.8}
+
+    def score(self, model, table):
+        asked.append(len(table))
+        return scores[model]
+
+    monkeypatch.setattr(SlideTraining, "first", lambda self: drawn)
+    monkeypatch.setattr(SlideTraining, "told", lambda *_: [])
+    monkeypatch.setattr(SlideTraining, "fit", lambda self, held, done: (f"model {done}", held))
+    monkeypatch.setattr(SlideTraining, "harder", lambda self, model, held, done: {part: held[part].joined(added) for part in held})  # fmt: skip
+    monkeypatch.setattr(SlideTraining, "score", score)
+    monkeypatch.setattr(tile_classifier, "Model", str)
+    model, told = job.in_rounds()
+    assert model == "model 1"
+    assert asked == [1, 1, 1]
+    assert told[-1].choice.startswith("1 of 2")

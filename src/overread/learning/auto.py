@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from torch import nn
 
 from overread.cases.cases import Cases, paths
-from overread.core.errors import InputError, OverreadError, UnavailableError, checked, nearest
+from overread.core.errors import ImageError, InputError, OverreadError, UnavailableError, checked, nearest
 from overread.core.phrases import count
 from overread.core.sandbox import contained_call
 from overread.images.augment import Augmentation
+from overread.images.image import Image
 from overread.images.preprocess import Preprocess
 from overread.images.read import read_image
 from overread.learning.device import choose_precision, free_memory, layout, no_memory, out_of_memory, seeded, time_step
@@ -93,11 +94,19 @@ class Facts:
 def look(cases: Cases, training: NDArray[np.int64]) -> Facts:
     """The facts of a training: patients counted, and some fifty images decoded once.
 
-    ``cases``: the rows that teach or tune; ``training``: which of them teach.
+    ``cases``: the rows that teach or tune; ``training``: which of them teach. Raises :class:`ImageError` where none of
+    the fifty can be read.
     """
     addresses, teachers = paths(cases), cases.take(training)
     rows = np.unique(np.linspace(0, len(addresses) - 1, LOOKED_AT).astype(int))
-    images = [contained_call(read_image, addresses[i]) for i in rows]
+    images, refused = list[Image](), list[ImageError]()
+    for row in rows.tolist():
+        try:
+            images.append(contained_call(read_image, addresses[row]))
+        except ImageError as error:  # whoever decodes them all says which cannot be read
+            refused.append(error)
+    if not images:
+        raise refused[0]
     return Facts(
         images=len(teachers),
         patients=teachers.patients,

@@ -148,6 +148,12 @@ def _refuse_torn_labels(cases: Cases, rows: NDArray[np.int64], first: NDArray[np
                          todo="correct the labels, choose another column with --case, or leave --fusion out")  # fmt: skip
 
 
+class UnreadImagesError(InputError):
+    """Images of a training cannot be read; ``addresses``: which ones, for the caller alone, as they name files."""
+
+    addresses: tuple[str, ...] = ()
+
+
 @checked
 def decode(
     cases: Cases,
@@ -164,8 +170,8 @@ def decode(
     """The data of a training, its images decoded once into a store under ``cache``.
 
     ``digests``: SHA-256 of image files by address, as far as they are known. ``say`` hears how many images of the store
-    were damaged and have been decoded again. Raises :class:`InputError` where images cannot be read, or a file has
-    changed since its digest was taken.
+    were damaged and have been decoded again. Raises :class:`UnreadImagesError` where images cannot be read, and
+    :class:`InputError` where a file has changed since its digest was taken.
     """
     addresses = paths(cases)
     known = [(digests or {}).get(address, "") for address in addresses]
@@ -173,8 +179,10 @@ def decode(
     if store.rebuilt:
         say(f"  {store.rebuilt} of {len(store)} decoded images were damaged in the cache: they are decoded again")
     if store.failed:
-        raise InputError(f"{count(len(store.failed), 'image')} cannot be read", given=next(iter(store.failed.values())),
-                         todo="run `overread audit`, which sets them aside")  # fmt: skip
+        error = UnreadImagesError(f"{count(len(store.failed), 'image')} cannot be read", given=next(iter(store.failed.values())),
+                                  todo="run `overread audit`, which sets them aside")  # fmt: skip
+        error.addresses = tuple(addresses[row] for row in sorted(store.failed))
+        raise error
     return TrainingData(cases, store.images, store.digests, preprocess, training, tuning)
 
 

@@ -9,7 +9,6 @@ places of one slide is held at a time.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -35,6 +34,7 @@ from overread.images.slides.lesion_outlines import Lesions, read_lesions
 from overread.images.slides.slide import Slide, open_slide
 from overread.images.slides.tile_settings import Tiles
 from overread.images.slides.tissue import Tissue, find_tissue
+from overread.slides.map_grid import NO_SHARE, enough_tissue, grid_of, middles
 from overread.tasks.target import Target
 
 __all__ = [
@@ -44,7 +44,6 @@ __all__ = [
     "draw_tiles",
     "find_places",
     "find_tissue_places",
-    "lay_out",
     "tile_address",
     "tile_cases",
     "tumour_of",
@@ -52,8 +51,6 @@ __all__ = [
 
 #: What a place of a slide is: nothing to be looked at, normal tissue, tumour, or tissue that teaches nothing.
 NOTHING, NORMAL, TUMOUR, ASIDE = 0, 1, 2, 3
-#: Less of a square is no part of it: sums of areas are exact to about a millionth.
-_NONE = 1e-5
 #: How often the jitter of a tile is drawn anew where it would change its label; then it stays where it is.
 _TRIES = 8
 #: Seconds that one slide may take: finding tissue reads all of it.
@@ -76,32 +73,20 @@ def tumour_of(target: Target) -> str:
 
 
 @checked
-def lay_out(size: tuple[float, float], tiles: Tiles) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Centres of the places of a slide of ``size`` (width, height) µm: x (columns,) and y (rows,), a step apart, in µm.
-
-    The cells of a step's side around them cover the slide from its upper left corner.
-    """
-    step = tiles.step
-    many = (max(1, math.ceil(side / step - 1e-9)) for side in size)
-    x, y = (np.asarray(step * (np.arange(each) + 0.5), np.float64) for each in many)
-    return x, y
-
-
-@checked
 def classify(slide: Slide, tissue: Tissue, lesions: Lesions, tiles: Tiles) -> NDArray[np.uint8]:
-    """What each place of :func:`lay_out` is: (rows, columns) of ``NOTHING``, ``NORMAL``, ``TUMOUR`` or ``ASIDE``.
+    """What each place of a slide (:func:`.map_grid.grid_of`) is: (rows, columns) of ``NOTHING``, ``NORMAL``, ``TUMOUR`` or ``ASIDE``.
 
-    Tissue: at least ``least_tissue`` of the tile. Tumour: any of its middle square lies in an outline; aside: any of it lies
+    Tissue: as a heat map has it (:func:`.map_grid.enough_tissue`). Tumour: any of its middle square lies in an outline; aside: any of it lies
     in an area that is not judged. Isolated tumour cells teach, though a search is not judged by them.
     """
-    x, y = lay_out(slide.size, tiles)
-    codes = np.zeros((len(y), len(x)), np.uint8)
+    grid = grid_of(slide, tiles)
+    codes = np.zeros((grid.rows, grid.columns), np.uint8)
     flat, marked = codes.reshape(-1), _marked(lesions)
     for start in range(0, flat.size, _AT_A_TIME):
         places = np.arange(start, min(start + _AT_A_TIME, flat.size))
-        shown = tissue.covered(x[places % len(x)], y[places // len(x)], tiles.side)
-        places = places[shown >= max(tiles.least_tissue, _NONE)]
-        flat[places] = _labels(marked, x[places % len(x)], y[places // len(x)], tiles)
+        x, y = grid.centre(places % grid.columns), grid.centre(places // grid.columns)
+        there = enough_tissue(tissue, x, y, tiles)
+        flat[places[there]] = _labels(marked, x[there], y[there], tiles)
     return codes
 
 
@@ -119,7 +104,7 @@ def _labels(
     """What tiles of tissue around points (N,), µm, are by their middle square: (N,)."""
     codes = np.full(len(x), NORMAL, np.uint8)
     for code, some in marked:  # what is both tumour and not judged is not judged
-        codes[some.share(x, y, tiles.centre * tiles.mpp[0]) > _NONE] = code
+        codes[some.share(x, y, tiles.middle) > NO_SHARE] = code
     return codes
 
 
@@ -139,6 +124,10 @@ class PlacesOfSlides:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def without(self, rows: NDArray[np.int64]) -> PlacesOfSlides:
+        """The same places, of which none is drawn of the slides in these rows of the table."""
+        return replace(self, counts=np.where(np.isin(self.rows, rows)[:, None], 0, self.counts))
 
     def of(self, place: int, code: int) -> tuple[NDArray[np.int64], int]:
         """Places of one slide that are of a kind, counted along the rows of its grid, and how many columns that has."""
@@ -290,6 +279,10 @@ class TileTable:
         return "; ".join(f"{name} {count(held['tiles'], 'tile')} of {count(held['slides'], 'slide')} of {count(held['patients'], 'patient')}"
                          for name, held in self.counts(cases).items())  # fmt: skip
 
+    def only(self, which: NDArray[np.bool_]) -> TileTable:
+        """Some of them, by a mask (N,)."""
+        return TileTable(self.table[which].reset_index(drop=True))
+
     def joined(self, other: TileTable) -> TileTable:
         """These, and then others."""
         return TileTable(pd.concat([self.table, other.table], ignore_index=True))
@@ -341,7 +334,7 @@ def _placed(
             if some.any():
                 there, columns = places.of(slide, code)
                 place[some] = there[np.floor(share[mine[some]] * len(there)).astype(np.int64)]
-        x, y = (tiles.step * (at + 0.5) for at in (place % columns, place // columns))
+        x, y = middles(place % columns, tiles.step), middles(place // columns, tiles.step)
         made.append(pd.DataFrame({"slide": places.rows[slide], "x": x, "y": y, "tumour": tumour[mine], "place": place, "draw": draws[mine]}))  # fmt: skip
     tasks = ((addresses[places.rows[slide]], places.outlines[slide], table["x"].to_numpy(), table["y"].to_numpy(),
               table["tumour"].to_numpy().astype(np.uint8), _shifts(table["draw"].to_numpy(), tiles, seed, operation))

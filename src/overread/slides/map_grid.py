@@ -21,6 +21,8 @@ from overread.images.slides.tissue import Tissue
 
 #: Pixels of a side of the region of a block at the finest magnification, about.
 REGION = 2048
+#: Less of a square is no part of it: sums of areas are exact to about a millionth.
+NO_SHARE = 1e-5
 #: Within this share pixels of a level are those asked for: none is left out over the widest region.
 _ALIKE = 1e-6
 
@@ -45,7 +47,7 @@ class Grid:
 
     def centre(self, place: NDArray[np.int64]) -> NDArray[np.float64]:
         """Microns of the middles of cells, from left or from above."""
-        return np.asarray((place + 0.5) * self.cell, np.float64)
+        return middles(place, self.cell)
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,8 +62,15 @@ class Block:
 
 
 @checked
+def middles(place: NDArray[np.int64], cell: float) -> NDArray[np.float64]:
+    """Microns from left or from above of the middles of cells of a side of ``cell`` µm; ``place``: which ones, from 0."""
+    return np.asarray((place + 0.5) * cell, np.float64)
+
+
+@checked
 def grid_of(slide: Slide, tiles: Tiles) -> Grid:
-    """The cells of a slide's map; the last ones may reach beyond its edge."""
+    """The places of a slide, those of its map and those that tiles for training are drawn of: cells of a step's side from its
+    upper left corner on, of which the last may reach beyond its edge."""
     width, height = slide.size
     rows, columns = (max(1, math.ceil(side / tiles.step - 1e-6)) for side in (height, width))
     return Grid(tiles.step, rows, columns, max(1, (REGION - tiles.size) // tiles.stride + 1))
@@ -69,12 +78,18 @@ def grid_of(slide: Slide, tiles: Tiles) -> Grid:
 
 @checked
 def looked_at(grid: Grid, tissue: Tissue, tiles: Tiles, band: int) -> NDArray[np.bool_]:
-    """Which cells (rows, columns) of a row of blocks are looked at: ``least_tissue`` of the middle square of their tile is tissue."""
+    """Which cells (rows, columns) of a row of blocks are looked at: those with :func:`enough_tissue`."""
     first, last = grid.band(band)
     x, y = grid.centre(np.arange(grid.columns)), grid.centre(np.arange(first, last))
     across, down = np.meshgrid(x, y)
-    share = tissue.covered(across.ravel(), down.ravel(), tiles.centre * tiles.mpp[0])
-    return np.asarray(share >= max(tiles.least_tissue, 1e-9)).reshape(across.shape)
+    return enough_tissue(tissue, across.ravel(), down.ravel(), tiles).reshape(across.shape)
+
+
+@checked
+def enough_tissue(tissue: Tissue, x: NDArray[np.float64], y: NDArray[np.float64], tiles: Tiles) -> NDArray[np.bool_]:
+    """Whether tiles around points (N,), µm, are drawn and looked at, (N,): at least ``least_tissue`` of their middle square is
+    tissue, and some of it is. So magnifications and sizes of tiles that share ``centre`` see the same places."""
+    return np.asarray(tissue.covered(x, y, tiles.middle) >= max(tiles.least_tissue, NO_SHARE))
 
 
 @checked

@@ -35,9 +35,8 @@ from overread.learning.model import Model
 from overread.slides.heat_map import HeatMap, MapAbout, write_map
 from overread.slides.map_grid import Block, Grid, Pixels, blocks_of, grid_of, looked_at, places_of, read_block
 from overread.slides.tile_answers import TileAnswers, largest_batch
+from overread.slides.unread_tiles import MOST_UNREAD
 
-#: A slide of which more of the tissue than this cannot be read is set aside.
-MOST_UNREAD = 0.1
 #: Rectangles of unreadable cells that the description of a map lists.
 _LISTED = 64
 #: Threads that compute at most where nobody says how many: each holds a batch in memory.

@@ -35,7 +35,9 @@ from overread.learning.train import train
 from overread.networks.fusion import Attention, Fused
 from overread.predictions import Predictions
 from overread.slides.drawn_tiles import NORMAL, find_tissue_places, tile_address, tumour_of
+from overread.slides.map_grid import middles
 from overread.slides.tile_recipe import settle_bags
+from overread.slides.unread_tiles import teach_what_is_read, torn_slides
 
 __all__ = ["answer_slides", "attention_of", "bags_of", "train_on_bags"]
 
@@ -60,8 +62,18 @@ def train_on_bags(
     told = (*told, Decision("tiles", f"{len(bags):,} of {count(many, 'slide')}", f"at most {recipe.tiles.bag} of each, evenly spread over its tissue"))  # fmt: skip
     for decision in told:
         say(decision.line)
-    model = train(bags, split, recipe, weights=weights, folder=folder, cache=cache, clock=clock, reserve=reserve, device=device,
-                  threads=threads, network=network, progress=progress, say=say)  # fmt: skip
+
+    def taught(bags: Cases) -> Model:
+        return train(bags, split, recipe, weights=weights, folder=folder, cache=cache, clock=clock, reserve=reserve, device=device,
+                     threads=threads, network=network, progress=progress, say=say)  # fmt: skip
+
+    def without(bags: Cases, unread: NDArray[np.int64]) -> Cases:
+        place = {parse(address).path: row for row, address in enumerate(cases.table["image"])}
+        slides = np.array([place[parse(address).path] for address in bags.table["image"]], np.int64)
+        lost = np.isin(np.arange(len(bags)), unread)
+        return bags.take(np.flatnonzero(~lost & ~np.isin(slides, torn_slides(slides, lost, say, "training and tuning"))))  # fmt: skip
+
+    model, _ = teach_what_is_read(bags, cases_of=lambda bags: bags, without=without, teach=taught, folder=Path(folder) if folder else None)  # fmt: skip
     return replace(model, about=replace(model.about, decisions=(*told, *model.about.decisions)), held_out=None)
 
 
@@ -83,7 +95,7 @@ def bags_of(
         if len(there) > tiles.bag:
             there = there[((np.arange(tiles.bag) + 0.5) * len(there) / tiles.bag).astype(np.int64)]
         slide = cases.table.iloc[[row] * len(there)]
-        x, y = (tiles.step * (part + 0.5) for part in (there % columns, there // columns))
+        x, y = middles(there % columns, tiles.step), middles(there // columns, tiles.step)
         image = [tile_address(str(slide["image"].iloc[0]), *centre, tiles.size, tiles.mpp[0]) for centre in zip(x.tolist(), y.tolist(), strict=True)]  # fmt: skip
         parts.append(slide.assign(image=image, view="", time=""))
     if not parts:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from overread.cases.cases import Cases
 from overread.cases.split import Split
-from overread.core.errors import InputError, UnavailableError, UnsoundError, checked
+from overread.core.errors import UnavailableError, UnsoundError, checked
 from overread.core.files import build, cache_folder, fingerprint, plain, read_json, write_json
 from overread.core.identifiers import marks
 from overread.core.phrases import count
@@ -39,6 +39,7 @@ from overread.slides.drawn_tiles import (
 )
 from overread.slides.slide_attention import train_on_bags
 from overread.slides.tile_recipe import settle_recipe
+from overread.slides.unread_tiles import teach_what_is_read, torn_slides
 
 __all__ = ["train_on_slides"]
 
@@ -63,10 +64,12 @@ def train_on_slides(
     The arguments are those of :func:`overread.learning.train.train`; ``cases``: a row a slide, with the files of their outlines
     in the column ``outlines``. What the recipe and its ``tiles`` leave open is planned by the time, the disk and the weights at
     hand. After the first fit, each of ``tiles.hard_negatives`` rounds adds the normal tiles that the model takes for tumour
-    most, to both parts, and fits anew; of all fits the one stays that tells the tiles of tuning apart best. With the same
+    most, to both parts, and fits anew; of all fits the one stays that tells the tiles of tuning apart best that were drawn before
+    the first round (those added are hard for the earlier fits, whatever they are for the last). With the same
     ``folder`` it goes on where it was stopped. With ``tiles.pooling`` = ``attention`` slides are learned from their labels alone
     (:func:`.slide_attention.train_on_bags`). Raises :class:`UnsoundError` where a part has no slide with outlined tumour or
-    none with normal tissue, :class:`InputError` for slides or outlines that cannot be read.
+    none with normal tissue, :class:`InputError` for slides or outlines that cannot be read. Single tiles that cannot be read are
+    left out, and slides set aside of which more cannot be read than :data:`.unread_tiles.MOST_UNREAD`; ``say`` hears of both.
     """
     if recipe.tiles.pooling == "attention":
         return train_on_bags(cases, split, recipe, weights=weights, folder=folder, cache=cache, digests=digests, clock=clock, reserve=reserve,
@@ -189,11 +192,14 @@ class SlideTraining:
     def in_rounds(self) -> tuple[Model, tuple[Decision, ...]]:
         """The model of the round that tells the tiles of tuning apart best, and what was decided."""
         held, told, models = self.first(), list[Decision](), list[Model]()
+        first = held
         rounds = self.tiles.hard_negatives
         for done in range(rounds + 1):
             began = time.monotonic()
+            model, held = self.fit(held, done)
             told += self.told(held, done)
-            models.append(self.fit(held, done))
+            models.append(model)
+            first = first if done else held
             spent = time.monotonic() - began
             if done == rounds:
                 break
@@ -203,9 +209,11 @@ class SlideTraining:
             held = self.harder(models[-1], held, done + 1)
         if len(models) == 1:
             return models[0], tuple(told)
-        scores = [self.score(model, held["tuning"]) for model in models]
+        scores = [
+            self.score(model, first["tuning"]) for model in models
+        ]  # hard ones were chosen against the earlier models
         best = max(range(len(models)), key=lambda at: (round(scores[at], 6), at))
-        why = "tells the tiles of tuning slides, hard ones among them, apart best: " + ", ".join(f"{score:.3f}" for score in scores)  # fmt: skip
+        why = "tells the tiles of tuning slides that were drawn before the first round apart best: " + ", ".join(f"{score:.3f}" for score in scores)  # fmt: skip
         return models[best], (
             *told,
             self.heard(Decision("round of hard negatives", f"{best} of {len(models) - 1}", why)),
@@ -231,15 +239,37 @@ class SlideTraining:
         what = "tiles" if not done else f"tiles after round {done}"
         return [self.heard(Decision(f"{what} of {part}", f"{len(table):,}", table.told(self.cases))) for part, table in held.items()]  # fmt: skip
 
-    def fit(self, held: dict[str, TileTable], done: int) -> Model:
-        """A model of these tiles, in its share of the time that is left."""
+    def fit(self, held: dict[str, TileTable], done: int) -> tuple[Model, dict[str, TileTable]]:
+        """A model of these tiles, in its share of the time that is left; and those of them that can be read, with others for the tiles of
+        slides that were set aside."""
         later = self.tiles.hard_negatives - done
         left = self.clock.left - self.reserve
         kept = left * (1 - 1 / (1 + later * (1 + LOOK) + (LOOK if self.tiles.hard_negatives else 0))) if math.isfinite(left) and left > 0 else 0.0  # fmt: skip
-        drawn, split = tile_cases(self.cases, held, self.tiles)
         folder = self.folder / f"round-{done}" if self.folder and self.tiles.hard_negatives else self.folder
-        return train(drawn, split, self.recipe, folder=folder, clock=self.clock, reserve=self.reserve + kept, threads=self.threads,
-                     device=self.device, progress=self.progress, say=self.say if not done else unheard, **self.how)  # fmt: skip
+
+        def taught(held: dict[str, TileTable]) -> Model:
+            drawn, split = tile_cases(self.cases, held, self.tiles)
+            return train(drawn, split, self.recipe, folder=folder, clock=self.clock, reserve=self.reserve + kept, threads=self.threads,
+                         device=self.device, progress=self.progress, say=self.say if not done else unheard, **self.how)  # fmt: skip
+
+        return teach_what_is_read(held, cases_of=lambda held: tile_cases(self.cases, held, self.tiles)[0], without=self.readable, teach=taught, folder=folder)  # fmt: skip
+
+    def readable(self, held: dict[str, TileTable], unread: NDArray[np.int64]) -> dict[str, TileTable]:
+        """The tiles without those in rows of their cases that cannot be read; others in place of those of slides that are set aside."""
+        names, made = tile_cases(self.cases, held, self.tiles)[0].table["case"].iloc[unread], dict[str, TileTable]()
+        for part, table in held.items():
+            slides = table.table["slide"].to_numpy(np.int64)
+            lost = np.isin(case_names(self.cases, table, part), names)
+            torn = torn_slides(slides, lost, self.say, part)
+            gone = np.isin(slides, torn)
+            made[part] = table.only(~lost & ~gone)
+            if len(torn):
+                self.places[part] = self.places[part].without(torn)
+                which = f"other {'-'.join(str(row) for row in torn.tolist())}-"
+                others = draw_tiles(self.places[part], int(gone.sum()), self.tiles, seed=self.recipe.seed, operation=f"{part} {which}", threads=self.threads,
+                                    progress=self.progress)  # fmt: skip
+                made[part] = made[part].joined(TileTable(others.table.assign(round=which)))
+        return made
 
     def harder(self, model: Model, held: dict[str, TileTable], done: int) -> dict[str, TileTable]:
         """The tiles and, of further normal ones, those that the model takes for tumour most."""
@@ -269,23 +299,27 @@ class SlideTraining:
         scores = self.answers(model, TileTable(table), part)[
             :, self.cases.target.names.index(tumour_of(self.cases.target))
         ]
-        order = np.argsort(-scores, kind="stable")[:added]
+        order = np.argsort(-scores, kind="stable")[
+            : min(added, int((~np.isnan(scores)).sum()))
+        ]  # unread ones come last
         return TileTable(table.iloc[np.sort(order)].reset_index(drop=True))
 
     def answers(self, model: Model, table: TileTable, part: str) -> NDArray[np.float64]:
-        """What a model says of tiles, (N, 2), each seen in one orientation."""
+        """What a model says of tiles, (N, 2), each seen in one orientation; NaN of those that cannot be read."""
         quick = replace(model, about=replace(model.about, recipe=model.about.recipe.changed(views=1)))
         drawn, _ = tile_cases(self.cases, {part: table}, self.tiles)
         values, errors = predict_images(quick, drawn, device=self.device, threads=self.threads, progress=self.progress)
-        if errors:
-            raise InputError("tiles cannot be read", given=next(iter(errors.values())), todo="run `overread audit`")
+        torn = np.isin(drawn.table["case"], drawn.table["case"].iloc[sorted(errors)])
+        values[torn] = np.nan  # also where another magnification can be read
         known = ~np.isnan(values).any(axis=1)  # of tiles of several magnifications the first row has the answer
         by_case = pd.DataFrame(values[known].astype(np.float64), index=drawn.table["case"].to_numpy()[known])
-        return by_case.loc[case_names(self.cases, table, part)].to_numpy()
+        return by_case.reindex(case_names(self.cases, table, part)).to_numpy()
 
     def score(self, model: Model, table: TileTable) -> float:
         """How well a model tells the tiles of tuning apart: what chooses a snapshot."""
         target = self.cases.target
         yes = target.names.index(tumour_of(target))
         labels = np.where(table.table["tumour"], yes, 1 - yes)
-        return float(target.task.answer_score(self.answers(model, table, "tuning"), labels))
+        answers = self.answers(model, table, "tuning")
+        known = ~np.isnan(answers).any(axis=1)
+        return float(target.task.answer_score(answers[known], labels[known]))

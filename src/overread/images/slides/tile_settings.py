@@ -30,7 +30,8 @@ class Tiles:
 
     ``stride``: pixels of the finest tile between two places of a heat map. ``score`` of a slide, of its heat map: the
     ``maximum``, ``mean of 5`` (the highest), or ``auto``, chosen on tuning slides. ``radius`` in µm within which the highest
-    place of a heat map stands for a lesion. ``least_tissue``: share of a tile that must be tissue for it to be looked at.
+    place of a heat map stands for a lesion. ``least_tissue``: share of the middle square of a tile that must
+    be tissue for it to be drawn for training, and to be looked at in a heat map.
     ``bits`` of a heat map, 8 or 16. ``pooling``: ``tiles``, or ``attention`` where slides have a label and no outlines (Ilse
     2018, arXiv:1802.04712); ``bag``: tiles of a slide that it weighs at most, evenly spread. ``tissue``: how it is told
     from glass, see :class:`overread.images.slides.tissue.TissueSettings`.
@@ -90,6 +91,16 @@ class Tiles:
         128.0
         """
         return self.size * self.mpp[0]
+
+    @property
+    def middle(self) -> float:
+        """Microns of a side of the middle square, whose content is the label of a tile and whose tissue decides whether it is
+        looked at.
+
+        >>> Tiles(centre=128, mpp=(0.5, 2.0)).middle
+        64.0
+        """
+        return self.centre * self.mpp[0]
 
     @property
     def step(self) -> float:
