@@ -89,8 +89,9 @@ def application(
         add_slides(
             app,
             room.slides,
-            lambda request, work: desk.while_wanted(request, work, tiles),
+            desk.while_wanted,
             tiles,
+            Slots(limits.queue * WAITING, counters),
             RateLimit(limits.tiles / operation.workers),
         )
     _add_page(app, "slides.html" if room.slides is not None else "index.html")

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from served import files, png
-from served_slides import ShowsSlides, shown_slides
+from served_slides import ShowsSlides, draw_map, draw_slide, shown_slides
 
+from overread.core.errors import ArgumentError
 from overread.images.slides.files import handles
+from overread.serving.admission.refusal import Refusal
 from overread.serving.slides import run_slides
 
 CANARY = "KANARIENVOGEL"
@@ -215,10 +219,7 @@ def test_42_many_at_once_are_bounded_and_the_rest_told_to_come_again(opened, sho
 
 def test_many_slides_leave_few_of_them_open(opened, tmp_path):
     """A thousand slides that stay open are what eats the memory of others."""
-    from dataclasses import replace
     from shutil import copyfile
-
-    from served_slides import draw_slide
 
     first = draw_slide(tmp_path / "0.tif")
     reader = shown_slides(tmp_path / "slides")
@@ -281,7 +282,6 @@ def test_what_has_moved_and_what_is_damaged_is_said_and_never_white(client):
 
 def test_a_place_that_cannot_be_read_is_an_error_and_never_white(opened, tmp_path):
     import tifffile
-    from served_slides import draw_slide
 
     path = draw_slide(tmp_path / "a.tif")
     with tifffile.TiffFile(path) as file:
@@ -314,13 +314,12 @@ def test_a_tile_is_private_and_known_again(client, layer):
 
 
 def test_a_tile_is_another_one_once_its_file_has_changed(opened, tmp_path):
-    from served_slides import draw_map
 
     reader = shown_slides(tmp_path / "slides")
     client = opened(reader=reader, tiles=0)
     key = keys(client)[0]
     before = tile(client, key, "heat-map").headers["etag"]
-    draw_map(tmp_path / "slides" / "map.tif", threshold=0.25)
+    draw_map(tmp_path / "slides" / "map.tif", tmp_path / "slides" / f"patient {CANARY}.tif", threshold=0.25)
     assert tile(client, key, "heat-map", headers={"If-None-Match": before}).status_code == 200
 
 
@@ -346,3 +345,107 @@ def test_a_run_of_images_has_no_such_routes(opened):
         "/tile?slide=k000000000000&layer=slide&level=0&column=0&row=0",
     ):
         problem(client.get(path), 404)
+
+
+# -- what belongs to a slide and cannot be had --------------------------------------------------------------------------
+
+
+def test_slides_that_share_a_name_are_refused_and_not_dropped(shown):
+    both = replace(shown.slides, slides=(shown.slides.slides[1],) * 2)
+    with pytest.raises(ArgumentError, match="names of their own"):
+        run_slides.RunSlides(both, "salt", 3)
+
+
+def test_a_folder_that_nobody_may_enter_hides_its_own_slides_alone(client, monkeypatch):
+    held = os.stat
+
+    def shut(path, *given, **how):
+        if "gone" in str(path):
+            raise PermissionError(13, "Permission denied", str(path))
+        return held(path, *given, **how)
+
+    monkeypatch.setattr(os, "stat", shut)
+    answer = client.get("/slides")
+    assert answer.status_code == 200
+    assert [bool(line["missing"]) for line in answer.json()["slides"]] == [False, False, True, False]
+
+
+@pytest.mark.parametrize("harm", ["damaged", "of another slide"])
+def test_a_heat_map_that_is_damaged_or_anothers_is_left_out_and_said(opened, tmp_path, harm):
+    reader = shown_slides(tmp_path / "slides")
+    path = tmp_path / "slides" / "map.tif"
+    if harm == "damaged":
+        path.write_bytes(path.read_bytes()[:300])
+    else:
+        draw_map(path, draw_slide(tmp_path / "other.tif", mpp=2.0))
+    client = opened(reader=reader, tiles=0)
+    key = keys(client)[0]
+    told = client.get("/slide", params={"slide": key})
+    assert told.status_code == 200, told.text
+    assert [layer["name"] for layer in told.json()["layers"]] == ["slide"]
+    assert any("heat map cannot be shown" in fact for fact in told.json()["facts"])
+    assert told.json()["outlines"]
+    assert tile(client, key).status_code == 200
+    assert tile(client, key, "heat-map").status_code == 422
+
+
+def test_what_is_told_of_a_slide_is_made_once_until_a_file_changes(opened, tmp_path, monkeypatch):
+    client = opened(reader=shown_slides(tmp_path / "slides"), tiles=0)
+    key, many, held = keys(client)[0], [], run_slides.read_lesions
+    monkeypatch.setattr(run_slides, "read_lesions", lambda *given, **how: many.append(1) or held(*given, **how))
+    first = client.get("/slide", params={"slide": key}).json()
+    assert client.get("/slide", params={"slide": key}).json() == first
+    assert len(many) == 1
+    outlines = tmp_path / "slides" / "outlines.xml"
+    outlines.write_text(outlines.read_text().replace("metastasis", "tumour"))
+    assert client.get("/slide", params={"slide": key}).json() != first
+    assert len(many) == 2
+
+
+def test_outlines_are_bounded_in_number_and_every_ring_stays_one(opened, shown, monkeypatch):
+    monkeypatch.setattr(run_slides, "_OUTLINES", 1)
+    monkeypatch.setattr(run_slides, "_CORNERS", 2)
+    client = opened(reader=shown, tiles=0)
+    told = client.get("/slide", params={"slide": keys(client)[0]}).json()
+    (one,) = told["outlines"]
+    assert one["longest"] > 200, "the larger one"
+    assert [len(ring) >= 3 for ring in one["rings"]] == [True]
+    assert any("of 2 outlines the 1 largest" in fact for fact in told["facts"])
+
+
+def test_masks_of_slides_hold_up_no_tile_and_end_with_whoever_asked(opened, shown, monkeypatch):
+    going, go_on = threading.Event(), threading.Event()
+
+    def slow(slide, settings, *, progress):
+        going.set()
+        go_on.wait(20)
+        progress("looking for tissue", 1, 2)
+        raise AssertionError("nobody ended it")
+
+    monkeypatch.setattr(run_slides, "find_tissue", slow)
+    client = opened(reader=shown, tiles=0)
+    first, second = keys(client)[:2]
+    with ThreadPoolExecutor(3) as pool:
+        asked = [pool.submit(client.get, "/skipped", params={"slide": key}) for key in (first, second)]
+        asked.append(pool.submit(tile, client, second, "skipped"))
+        assert going.wait(10)
+        try:
+            with ThreadPoolExecutor(1) as another:
+                assert another.submit(tile, client, first).result(timeout=10).status_code == 200
+        finally:
+            monkeypatch.setattr(run_slides, "find_tissue", _ended)
+            go_on.set()
+        for one in asked:
+            one.exception()
+
+    def gone(what, done, of):
+        raise Refusal(499, "gone")
+
+    slides = run_slides.RunSlides(shown.slides, "salt", 3)
+    with pytest.raises(Refusal, match="gone"):
+        slides.skipped(slides.listed().slides[0].key, gone)
+
+
+def _ended(slide, settings, *, progress):
+    progress("looking for tissue", 1, 2)
+    raise Refusal(499, "nobody ended it")

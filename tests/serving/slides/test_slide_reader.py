@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,15 @@ import pytest
 from drawn_slides import MPP, SIDE, draw_study
 from served import client_of
 
+from overread.cases.cases import paths
 from overread.cases.split import Split
 from overread.core.errors import InputError
+from overread.images.address import parse
 from overread.images.preprocess import Preprocess
+from overread.images.slides.slide import slide_digest
 from overread.learning.model import About, Model, Origin, make_network
 from overread.learning.recipe import Recipe
-from overread.serving.slides.slide_reader import open_slide_reader
+from overread.serving.slides.slide_reader import _slides, open_slide_reader
 from overread.slides.heat_map import MapAbout, write_map
 from overread.study import steps
 from overread.study.context import reads_slides
@@ -52,7 +56,7 @@ def drawn(tmp_path_factory) -> Path:
     codes[6:8, 6:8] = 240
     side = SIDE * MPP / 20
     write_map(home / "run" / "predictions" / "maps" / f"{file_names(test)[row]}.tif", codes,
-              MapAbout(side, (20, 20), (SIDE * MPP,) * 2, 8, 32, (MPP,), 64, 32, 0.25, 1, "m", "s", "t"))  # fmt: skip
+              MapAbout(side, (20, 20), (SIDE * MPP,) * 2, 8, 32, (MPP,), 64, 32, 0.25, 1, "m", slide_digest(parse(paths(test)[row]).path), "t"))  # fmt: skip
     return home
 
 
@@ -122,3 +126,12 @@ def test_another_run_is_refused(home):
     assert not reads_slides(home / "data")
     with pytest.raises(InputError, match="not of whole slides"):
         open_slide_reader(home / "data")
+
+
+def test_every_slide_of_a_case_is_shown_under_a_name_of_its_own(home):
+    study = Study.load(home / "run" / "study.toml")
+    cases = steps.RunContext(study, home / "run").cases()
+    several = replace(cases, table=cases.table.assign(case="C1"))
+    shown = list(_slides(several, "test", home / "run", {"C1": 0.5}, True))
+    assert len({slide.name for slide in shown}) == len(cases)
+    assert {slide.score for slide in shown} == {0.5}

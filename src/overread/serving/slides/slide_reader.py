@@ -18,7 +18,7 @@ from overread.learning.model import Model
 from overread.learning.predict import load_model
 from overread.serving.slides.run_slides import RunSlide, SlidesOfRun
 from overread.study.context import RunContext, predictions_of, reads_slides
-from overread.study.outline_steps import file_names
+from overread.study.outline_steps import file_names, image_keys
 from overread.study.question import Study
 
 #: Whose slides are shown, in this order: those that taught the model would look better than it is.
@@ -70,14 +70,15 @@ def slides_of_run(folder: Path, model: Model) -> SlidesOfRun:
 
 
 def _slides(cases: Cases, part: str, folder: Path, scores: dict[str, float], there: bool) -> Iterator[RunSlide]:
-    """The slides of a part; ``there``: whether it is known where they lie."""
+    """The slides of a part, each under its case, of cases with several slides under its own name; ``there``: whether it is known
+    where they lie."""
     addresses, outlines = (paths(cases), outline_paths(cases)) if there else ([""] * len(cases), [""] * len(cases))
     maps, label = folder / "predictions" / "maps", cases.target.columns[0]
-    names = file_names(cases)
+    names, keys = file_names(cases), image_keys(cases)
     held = {path.name: path for path in maps.iterdir()} if maps.is_dir() else {}
     for row, case in enumerate(cases.table["case"].astype(str)):
         score = scores.get(case, math.nan)
-        yield RunSlide(case, part, addresses[row], str(cases.table[label].iloc[row]), score, outlines[row],
+        yield RunSlide(keys[row], part, addresses[row], str(cases.table[label].iloc[row]), score, outlines[row],
                        held.get(f"{names[row]}.tif"), held.get(f"{names[row]}.tissue.png"))  # fmt: skip
 
 

@@ -29,8 +29,8 @@ AT_ONCE = 2
 #: Requests for tiles that may wait for each that may wait to have images read: a viewer asks for some dozens at once.
 WAITING = 8
 
-#: ``answer(request, work)``: the result of ``work`` in its turn, unless whoever asked has gone.
-Turn = Callable[[Request, Callable[[Call], Any]], Awaitable[Any]]
+#: ``answer(request, work, slots)``: the result of ``work`` in its turn in these slots, unless whoever asked has gone.
+Turn = Callable[[Request, Callable[[Call], Any], Slots], Awaitable[Any]]
 
 _KEY = re.compile(r"k[0-9a-f]{12}")
 _WHOLE = re.compile(r"0|[1-9][0-9]{0,6}")
@@ -51,8 +51,9 @@ def _query(*names: str) -> dict[str, Any]:
 
 
 @checked
-def add_slides(app: FastAPI, slides: RunSlides, in_turn: Turn, slots: Slots, rate: RateLimit) -> None:
-    """Add the routes of ``slides`` to an application; ``in_turn`` works in the places of ``slots``, ``rate`` is of tiles a minute."""
+def add_slides(app: FastAPI, slides: RunSlides, in_turn: Turn, slots: Slots, masks: Slots, rate: RateLimit) -> None:
+    """Add the routes of ``slides`` to an application; ``in_turn`` works in the places of ``slots``, and what needs the mask of a
+    slide, which takes seconds, in those of ``masks``, so that it holds up no other tile; ``rate`` is of tiles a minute."""
 
     def take(request: Request) -> None:
         visit: Visit = request.scope["overread"]
@@ -64,7 +65,7 @@ def add_slides(app: FastAPI, slides: RunSlides, in_turn: Turn, slots: Slots, rat
         """The slides of the run that can be looked at, with the label and the score of each."""
         _asked(request)
         async with slots.place():
-            return _json(await in_turn(request, lambda call: slides.listed()))
+            return _json(await in_turn(request, lambda call: slides.listed(), slots))
 
     @app.get("/slide", response_model=SlideAnswer, openapi_extra=_query("slide"))
     async def one(request: Request) -> Response:
@@ -72,15 +73,15 @@ def add_slides(app: FastAPI, slides: RunSlides, in_turn: Turn, slots: Slots, rat
         asked = _asked(request, "slide")
         take(request)
         async with slots.place():
-            return _json(await in_turn(request, lambda call: slides.about(asked["slide"])))
+            return _json(await in_turn(request, lambda call: slides.about(asked["slide"]), slots))
 
     @app.get("/skipped", response_model=SkippedAnswer, openapi_extra=_query("slide"))
     async def skipped(request: Request) -> Response:
         """What was not looked at on a slide: background, pen, blur; and the layer that shows it."""
         asked = _asked(request, "slide")
         take(request)
-        async with slots.place():
-            return _json(await in_turn(request, lambda call: slides.skipped(asked["slide"])))
+        async with masks.place():
+            return _json(await in_turn(request, lambda call: slides.skipped(asked["slide"], call.progress), masks))
 
     @app.get("/tile", response_class=Response, openapi_extra=_query("slide", "layer", "level", "column", "row", "least"),
              responses={200: {"content": {"image/jpeg": {}, "image/png": {}}}, 304: {"description": "Not Modified"}})  # fmt: skip
@@ -91,16 +92,17 @@ def add_slides(app: FastAPI, slides: RunSlides, in_turn: Turn, slots: Slots, rat
         take(request)
         place = (asked["slide"], asked["layer"], level, column, row, least)
         known = [each.strip() for each in request.headers.get("if-none-match", "").split(",")]
-        async with slots.place():
-            tag, data, kind = await in_turn(request, lambda call: _made(slides, place, known))
+        its = masks if asked["layer"] == "skipped" else slots
+        async with its.place():
+            tag, data, kind = await in_turn(request, lambda call: _made(slides, place, known, call), its)
         held = {"etag": tag, "cache-control": _CACHE, "vary": "Authorization, Cookie"}
         return Response(data, 200 if data else 304, {**held, **({"content-type": kind} if data else {})})
 
 
-def _made(slides: RunSlides, place: tuple[str, str, int, int, int, int], known: list[str]) -> tuple[str, bytes, str]:
+def _made(slides: RunSlides, place: tuple[str, str, int, int, int, int], known: list[str], call: Call) -> tuple[str, bytes, str]:  # fmt: skip
     """The tag of a tile, and its bytes and type, without bytes where whoever asks ``known`` it."""
     tag = slides.tag(*place)
-    return (tag, b"", "") if tag in known else (tag, *slides.tile(*place))
+    return (tag, b"", "") if tag in known else (tag, *slides.tile(*place, call.progress))
 
 
 def _json(value: object) -> Response:

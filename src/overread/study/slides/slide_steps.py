@@ -7,6 +7,7 @@ its heat map, the places that stand out, and how many of the true lesions these 
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -91,7 +92,10 @@ def _empty(home: Path, model: Model) -> None:
     if told.exists() and read_json(told) == {"model": model.digest}:
         return
     for path in home.glob("maps/*"):
-        path.unlink()
+        if path.is_dir():  # the journal of a map that was stopped
+            shutil.rmtree(path)
+        else:
+            path.unlink()
     write_json(told, {"model": model.digest})
 
 
