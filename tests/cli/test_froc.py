@@ -53,6 +53,8 @@ def test_files_and_page(folder):
         (("--images", "2", "--rates", "luna"), "rates are not known"),
         (("--images", "2", "--tolerance", "wide"), "--tolerance is not a number"),
         (("--images", "2", "--rates", "0,1"), "must be numbers above 0"),
+        (("--images", "2", "--names", "a,b"), "--names is of two tables of marks"),
+        (("--images", "2", "--primary", "mean sensitivity"), "--primary is of two tables of marks"),
     ],
 )
 def test_faults_are_told(folder, words, told):

@@ -57,6 +57,24 @@ def test_lesions_are_those_of_the_two_steps_of_the_paper(seed, bits, cell, radiu
     assert len(found) > 3
 
 
+@pytest.mark.parametrize(("radius", "shares"), [(0.0, 0.9), (25.0, 0.5), (60.0, 0.02)])
+def test_the_highest_few_are_the_first_of_all(radius, shares):
+    """Also where most cells have one code, and where fewer stand out than are asked for."""
+    rng = np.random.default_rng(4)
+    codes = np.where(rng.random((60, 70)) < shares, rng.integers(1, 256, (60, 70)), 1).astype(np.uint8)
+    every = found_lesions(codes, cell=10.0, radius=radius, least=0.0)
+    for most in (1, 7, 40, len(every), len(every) + 3):
+        some = found_lesions(codes, cell=10.0, radius=radius, least=0.0, most=most)
+        assert some.equals(every.head(most))
+
+
+def test_a_threshold_that_was_written_down_keeps_its_own_cell():
+    """Of all codes of a map, as places.csv rounds the scores of its places: to nine digits."""
+    for bits in (8, 16):
+        codes = range(1, 2**bits)
+        assert [lowest_code(float(f"{(code - 1) / (2**bits - 2):.9g}"), bits) for code in codes] == list(codes)
+
+
 def test_the_middle_of_a_plateau_is_reported_not_its_corner():
     codes = np.zeros((40, 40), np.uint8)
     codes[10:21, 10:21] = 255

@@ -117,6 +117,31 @@ def test_a_slide_that_another_process_maps_comes_last(cases, slide_model, tmp_pa
     assert list(found.maps) == [0, 1]
 
 
+def test_what_is_left_alone_is_foretold(cases, slide_model, tmp_path):
+    model, home, said = slide_model(Redness(), TILES), tmp_path / "maps", list[str]()
+    first = map_slides(model, cases.take(np.array([0, 1])), home, ["m0", "m1"])
+    first.maps[1].path.unlink()
+    again = map_slides(model, cases.take(np.array([0, 1])), home, ["m0", "m1"], say=said.append)
+    assert said[0] == "  1 heat map is there already"
+    assert said[1].startswith(f"  {again.maps[1].about.looked:,} tiles of 1 slide will be read at ")
+    assert len(said) == 2
+    map_slides(model, cases.take(np.array([0, 1])), home, ["m0", "m1"], say=said.append)
+    assert said[2:] == ["  2 heat maps are there already"]
+
+
+@pytest.mark.parametrize("left", [b"", b"\x89PNG torn"])
+def test_tissue_that_is_damaged_is_found_anew(left, cases, slide_model, tmp_path):
+    model, home = slide_model(Redness(), TILES), tmp_path / "maps"
+    first = map_slides(model, cases.take(np.array([0])), home, ["m"])
+    whole = (home / "m.tissue.png").read_bytes()
+    (home / "m.tissue.png").write_bytes(left)
+    again = map_slides(model, cases.take(np.array([0])), home, ["m"])
+    assert (home / "m.tissue.png").read_bytes() == whole
+    assert again.maps == first.maps
+    (home / "m.tissue.of.json").write_text("{")
+    assert map_slides(model, cases.take(np.array([0])), home, ["m"]).maps == first.maps
+
+
 def test_two_slides_cannot_have_one_file(cases, slide_model, tmp_path):
     with pytest.raises(InputError, match="two slides cannot have one file"):
         map_slides(slide_model(Redness(), TILES), cases.take(np.array([0, 1])), tmp_path / "maps", ["m", "M"])

@@ -32,6 +32,9 @@ def froc(
     from overread.evaluation.ledger import ledger_beside
     from overread.reporting.pages.froc import froc_page
 
+    for word, said in (("--names", names), ("--primary", primary)):
+        if said and not against:
+            raise InputError(f"{word} is of two tables of marks", given=f"{word} {said}", todo="name the other with --against, or leave it out")  # fmt: skip
     count = int(images) if images.isdecimal() else images or None
     given = read_marks(marks, lesions, count, tolerance=number(tolerance, "--tolerance"))
     folder = output_folder(output, marks.parent / ("froc-against" if against else "froc"))

@@ -132,9 +132,9 @@ class HeatMap:
         """The slide's score by a rule, see :mod:`overread.slides.slide_score`; NaN where nobody looked."""
         return slide_score(self.cells(), rule)
 
-    def lesions(self, *, radius: float, least: float) -> pd.DataFrame:
+    def lesions(self, *, radius: float, least: float, most: int = 0) -> pd.DataFrame:
         """The lesions, see :func:`overread.slides.lesions.found_lesions`; ``radius`` in µm."""
-        return found_lesions(self.cells(), cell=self.mpp, radius=radius, least=least, origin=self.origin)
+        return found_lesions(self.cells(), cell=self.mpp, radius=radius, least=least, origin=self.origin, most=most)
 
 
 @checked

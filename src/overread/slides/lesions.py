@@ -21,18 +21,20 @@ _NEIGHBOURS = np.ones((3, 3), np.int8)
 
 @checked
 def lowest_code(least: float, bits: int) -> int:
-    """The lowest code of a heat map that stands for a probability of at least ``least``; 1 is the code of 0.
+    """The lowest code of a heat map that stands for a probability of at least ``least``, which may be rounded by a thousandth of
+    the step between two codes: a threshold that was written down keeps the cell that it was chosen by. 1 is the code of 0.
 
     >>> lowest_code(0.5, 8), lowest_code(0.0, 8), lowest_code(1.0, 16)
     (128, 1, 65535)
     """
     require(0 <= least <= 1, "a threshold of a heat map must lie in 0 … 1", given=least)
-    return 1 + int(np.ceil(least * (2**bits - 2) - 1e-6))
+    return 1 + int(np.ceil(least * (2**bits - 2) - 1e-3))
 
 
 @checked
 def found_lesions(
-    codes: NDArray[np.unsignedinteger], *, cell: float, radius: float, least: float, origin: tuple[float, float] = (0.0, 0.0)
+    codes: NDArray[np.unsignedinteger], *, cell: float, radius: float, least: float, origin: tuple[float, float] = (0.0, 0.0),
+    most: int = 0,
 ) -> pd.DataFrame:  # fmt: skip
     """The lesions of a heat map: the highest cell, then the highest of those farther than ``radius`` from it, and so on
     while they reach ``least`` (Liu 2017, arXiv:1703.02442, section 3, where the radius is 6 cells and ``least`` .5).
@@ -41,16 +43,17 @@ def found_lesions(
     centre to centre. Of cells with one code that comes first whose neighbourhood holds the most (squares within the radius,
     :func:`sides_around`: the middle of a plateau), then the upper, then the left one, so that the order is that of places alone. Gives :data:`COLUMNS`, the
     highest first: ``x``, ``y`` the centre of the cell in µm, ``score`` 0 … 1, and ``area`` in µm² of the region of cells
-    of at least ``least`` that it lies in, which several lesions may share. Memory: some 40 bytes a cell.
+    of at least ``least`` that it lies in, which several lesions may share. ``most`` (0: all): so many of them, the highest. Memory: some 40 bytes a cell.
     """
     require(codes.ndim == 2 and codes.dtype in (np.uint8, np.uint16), "a heat map holds codes of 8 or 16 bits, (H, W)",
             given=f"{codes.dtype}, {codes.shape}")  # fmt: skip
     require(
         cell > 0 and radius >= 0, "the side of a cell must be above 0, and a radius not below", given=(cell, radius)
     )
+    require(most >= 0, "a number of lesions must not be negative", given=most)
     bits = 8 * codes.dtype.itemsize
     lowest = lowest_code(least, bits)
-    places = _peaks(codes, lowest, radius / cell)
+    places = _peaks(codes, lowest, radius / cell, most)
     row, column = np.divmod(places, max(1, codes.shape[1]))
     region, _ = ndimage.label(codes >= lowest, _NEIGHBOURS)
     cells = np.bincount(region.ravel())[region.ravel()[places]] if len(places) else np.empty(0, np.int64)
@@ -66,11 +69,15 @@ def regions_above(codes: NDArray[np.unsignedinteger], least: float) -> NDArray[n
     return region.astype(np.int32)
 
 
-def _peaks(codes: NDArray[np.unsignedinteger], lowest: int, reach: float) -> NDArray[np.int64]:
-    """The flat places of the peaks, the highest first; ``reach``: the radius in cells."""
-    order = _ranked(codes, lowest, int(reach))
+def _peaks(codes: NDArray[np.unsignedinteger], lowest: int, reach: float, most: int) -> NDArray[np.int64]:
+    """The flat places of the peaks, the highest first; ``reach``: the radius in cells; ``most``: of how many (0: all)."""
     height, width = codes.shape
     gone, disc, found = np.zeros(codes.shape, bool), _disc(reach), list[int]()
+    if most:  # each puts aside no more cells than a disc holds: these lie among so many of the highest
+        above = np.cumsum(np.bincount(codes.ravel())[::-1])[::-1]  # cells of at least each code
+        enough = np.flatnonzero(above >= most * int(disc.sum()))
+        lowest = max(lowest, int(enough[-1])) if len(enough) else lowest
+    order = _ranked(codes, lowest, int(reach))
     arm = len(disc) // 2
     for start in range(0, len(order), _TOGETHER):
         part = order[start : start + _TOGETHER]
@@ -81,6 +88,8 @@ def _peaks(codes: NDArray[np.unsignedinteger], lowest: int, reach: float) -> NDA
             found.append(place)
             top, left = max(0, row - arm), max(0, column - arm)
             bottom, right = min(height, row + arm + 1), min(width, column + arm + 1)
+            if len(found) == most:
+                return np.array(found, np.int64)
             at, across = top - row + arm, left - column + arm
             gone[top:bottom, left:right] |= disc[at : at + bottom - top, across : across + right - left]
     return np.array(found, np.int64)

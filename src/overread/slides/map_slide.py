@@ -128,16 +128,20 @@ def map_slide(
     return found
 
 
+@checked
+def is_mapped(path: Path, job: MapJob) -> bool:
+    """Whether the heat map of a job is there already, with whatever threshold in its description."""
+    try:
+        return path.exists() and _fresh(HeatMap.load(path).about) == job.about
+    except InputError:  # damaged: made again
+        return False
+
+
 def _there(path: Path, job: MapJob, threshold: float) -> HeatMap | None:
     """The map that is there already, where it is the same; with another threshold it is written anew."""
-    if not path.exists():
+    if not is_mapped(path, job):
         return None
-    try:
-        found = HeatMap.load(path)
-    except InputError:  # damaged: made again
-        return None
-    if _fresh(found.about) != job.about:
-        return None
+    found = HeatMap.load(path)
     same = found.about.threshold == threshold or (math.isnan(found.about.threshold) and math.isnan(threshold))
     return found if same else write_map(path, found.cells(), replace(found.about, threshold=threshold))
 

@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+import cv2
 import numpy as np
 
 from overread.cases.cases import Cases, paths
-from overread.core.errors import ImageError, UnavailableError, checked, require
+from overread.core.errors import ImageError, InputError, UnavailableError, checked, require
 from overread.core.files import cores, fingerprint, read_json, write_json
 from overread.core.phrases import count
 from overread.core.progress import Progress, Say, silent, unheard
@@ -28,7 +29,7 @@ from overread.learning.device import pick_device
 from overread.learning.model import Model
 from overread.slides.heat_map import HeatMap
 from overread.slides.map_grid import blocks_of, looked_at, read_block
-from overread.slides.map_slide import MOST_WORKERS, MapJob, map_job, map_slide, tiles_of
+from overread.slides.map_slide import MOST_WORKERS, MapJob, is_mapped, map_job, map_slide, tiles_of
 from overread.slides.tile_answers import TileAnswers, largest_batch
 
 __all__ = ["SlideMaps", "kept_tissue", "map_slides"]
@@ -59,16 +60,15 @@ def map_slides(
     alike = len(names) - len({name.casefold() for name in names})
     require(not alike, "two slides cannot have one file", given=f"{count(alike, 'name')} twice")
     home, addresses, errors = Path(folder), paths(cases), dict[int, str]()
-    wanted = _wanted(model, addresses, home, names, errors, progress)
+    wanted, there = _wanted(model, addresses, home, names, errors, progress)
     rows = [row for row, places in wanted.items() if places]
     errors |= {row: "no tissue was found on the slide" for row, places in wanted.items() if not places}
     total, done, maps, later = sum(wanted.values()), 0, dict[int, HeatMap](), list[int]()
-    if rows:
-        say(
-            _forecast(
-                model, _job(model, addresses[rows[0]], home, names[rows[0]]), total, len(rows), device, threads, workers
-            )
-        )
+    if kept := len(there.intersection(rows)):
+        say(f"  {count(kept, 'heat map')} {'is' if kept == 1 else 'are'} there already")
+    if left := [row for row in rows if row not in there]:
+        job, places = _job(model, addresses[left[0]], home, names[left[0]]), sum(wanted[row] for row in left)
+        say(_forecast(model, job, places, len(left), device, threads, workers))
     for wait, todo in ((0.0, rows), (-1.0, later)):
         for row in todo:
             try:
@@ -103,16 +103,19 @@ def _from(progress: Progress, before: int, total: int) -> Progress:
 
 def _wanted(
     model: Model, addresses: Sequence[str], home: Path, names: Sequence[str], errors: dict[int, str], progress: Progress
-) -> dict[int, int]:  # fmt: skip
-    """Of each slide that can be read how many places are looked at; its tissue lies in the folder then."""
-    found = dict[int, int]()
+) -> tuple[dict[int, int], set[int]]:  # fmt: skip
+    """Of each slide that can be read how many places are looked at, and which have their map; its tissue lies in the folder then."""
+    found, there = dict[int, int](), set[int]()
     for row, address in enumerate(addresses):
         try:
-            found[row] = _job(model, address, home, names[row]).wanted
+            job = _job(model, address, home, names[row])
+            found[row] = job.wanted
+            if is_mapped(home / f"{names[row]}.tif", job):
+                there.add(row)
         except ImageError as error:
             errors[row] = error.reason or error.what
         progress("finding tissue", row + 1, len(addresses))
-    return found
+    return found, there
 
 
 def _job(model: Model, address: str, home: Path, name: str) -> MapJob:
@@ -122,11 +125,14 @@ def _job(model: Model, address: str, home: Path, name: str) -> MapJob:
 
 @checked
 def kept_tissue(model: Model, slide: Slide, path: Path) -> Tissue:
-    """The tissue of a slide as it lies in ``path``; found and put there where it is that of another slide, other settings, or none."""
+    """The tissue of a slide as it lies in ``path``; found and put there where it is that of another slide, other settings, damaged, or none."""
     of, settings = path.with_suffix(".of.json"), tiles_of(model).tissue
     key = fingerprint([slide_digest(slide.path), slide.mpp, settings])
-    if path.exists() and of.exists() and read_json(of) == {"of": key}:
-        return Tissue.load(path)
+    try:
+        if path.exists() and of.exists() and read_json(of) == {"of": key}:
+            return Tissue.load(path)
+    except (InputError, cv2.error):  # what a full disk or a stopped copy left
+        pass
     found = find_tissue(slide, settings)
     found.save(path)
     write_json(of, {"of": key})

@@ -11,6 +11,7 @@ from overread.cases.sources.read_cases import read_cases
 from overread.core.errors import InputError
 from overread.evaluation.detection import judge_marks, read_marks
 from overread.slides.heat_map import MapAbout, write_map
+from overread.slides.lesions import lowest_code
 from overread.study.slides.lesion_search import search_tables
 from overread.study.slides.lesion_tables import (
     found_places,
@@ -63,7 +64,7 @@ def test_places_know_the_lesion_that_they_lie_on(cases, tmp_path):
     assert said == ["  1 slide with disease, or of unknown label, without outlines: lesions are not known there, and not judged"]  # fmt: skip
     peaks = [(410, 390, 0.9), (900, 910, 0.8), (400, 1000, 0.7)]
     maps = {row: heat_map(tmp_path / f"{row}.map.tif", peaks) for row in range(3)}
-    found = found_places(cases, maps, lesions, 100.0)
+    found = found_places(cases, maps, lesions, 100.0, 0.02)
     assert found["case"].tolist() == ["s0"] * 3 + ["s1"] * 3 + ["s2"] * 3
     assert found["region"].tolist() == [0, -2, -1, -1, -1, -1, -2, -2, -2]
     assert found["score"][0] == pytest.approx(0.9, abs=0.002)
@@ -94,6 +95,26 @@ def test_where_label_and_outlines_contradict_lesions_are_not_known(tmp_path):
     assert not any("broken" in line for line in said)
 
 
+def test_a_model_that_gives_tumour_low_probabilities_is_judged_too(cases, tmp_path):
+    """A place of .012 on the lesion, which nothing else reaches; of new slides what stands out is listed alone."""
+    maps = {0: heat_map(tmp_path / "m.tif", [(410, 390, 0.012), (100, 1000, 0.008)])}
+    found = found_places(cases, maps, lesions_of(cases), 100.0)
+    assert found["score"].head(2).to_numpy() == pytest.approx([3 / 254, 2 / 254])
+    assert found["region"].tolist()[:2] == [0, -1]
+    assert found["area"].tolist()[:2] == [CELL**2] * 2
+    assert 20 < len(found) <= 500
+    assert found_places(cases, maps, lesions_of(cases), 100.0, 0.02).empty
+    wide = {0: heat_map(tmp_path / "w.tif", [(410, 390, 0.9), (390, 390, 0.1), (1000, 100, 0.5)])}
+    assert found_places(cases, wide, lesions_of(cases), 100.0)["area"].tolist()[:2] == [1 * CELL**2, 1 * CELL**2]
+
+
+def test_a_score_that_was_saved_reaches_the_threshold_that_it_chose(tmp_path):
+    scores = (np.arange(65535)) / 65534
+    table = pd.DataFrame({"case": "c", "score": scores})
+    read = read_places(save_places(table, tmp_path / "p.csv"))["score"].to_numpy()
+    assert [lowest_code(score, 16) for score in read] == list(range(1, 65536))
+
+
 def test_true_lesions_are_measured_in_microns(cases):
     table = true_lesions(cases, lesions_of(cases))
     assert table["judged"].tolist() == [1, 0]
@@ -113,7 +134,7 @@ def test_the_tables_of_a_search_are_those_of_froc(cases, tmp_path):
     """What is judged here is what `overread froc` judges: what is not judged stands in none of them."""
     lesions = lesions_of(cases)
     maps = {row: heat_map(tmp_path / f"{row}.map.tif", [(410, 390, 0.9 * dim), (900, 910, 0.8 * dim), (400, 1000, 0.7 * dim)]) for row, dim in ((0, 1.0), (1, 0.3))}  # fmt: skip
-    places, truth = found_places(cases, maps, lesions, 100.0), true_lesions(cases, lesions)
+    places, truth = found_places(cases, maps, lesions, 100.0, 0.02), true_lesions(cases, lesions)
     images = pd.DataFrame({"image": ["s0", "s1"], "patient": ["a", "b"], "source": ["", ""]})
     given = read_marks(*search_tables(tmp_path / "search", places, truth[truth["judged"] == 1], images))
     assert (given.images, len(given.lesion_image), len(given.marks)) == (2, 1, 5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -184,6 +185,26 @@ def test_new_slides_are_read_as_tuning_slides_chose(made, tmp_path):
     assert new.seen == len(answers) - len(test) == int((answers.table["split"] == "seen").sum())
     assert read_places(tmp_path / "new" / "lesions.csv")["judged"].sum() > 0
     assert new.slides == 26
+    assert read_places(new.answers.with_name("places.csv"))["score"].min() >= 0.02
+    # again, with outlines that cannot be read: that is said, and no true lesions of before stay
+    said, broken = list[str](), tmp_path / "broken.xml"
+    broken.write_text("<none/>")
+    torn = replace(cases, table=cases.table.assign(outlines=str(broken)))
+    read_new_slides(model, reading, torn.take(np.array([0, 1])), tmp_path / "new", threads=1, say=said.append)
+    assert any(line.startswith("  2 slides whose outlines cannot be read (the file is no XML") for line in said)
+    assert not (tmp_path / "new" / "lesions.csv").exists()
+
+
+def test_slides_are_shown_anew_where_their_outlines_change(made, tmp_path, monkeypatch):
+    from overread.study.slides import slide_views
+
+    table, run, _ = made
+    copy, shown = tmp_path / "run", list[int]()
+    shutil.copytree(run, copy)
+    monkeypatch.setattr(slide_views, "write_slides", lambda folder, slides, **how: shown.append(len(slides)))
+    monkeypatch.setattr(slide_views, "outlines_digest", lambda cases: "others")
+    steps.run(study_of(table), copy, cache=run.parent / "cache")
+    assert len(shown) == 1
 
 
 def test_what_whole_images_are_asked_for_is_refused(made):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from overread.core.errors import InputError, checked
-from overread.core.files import read_rows
+from overread.core.files import read_rows, unguarded
 from overread.core.phrases import count
 from overread.evaluation.detection import Localisation
 from overread.evaluation.results import from_file_form
@@ -70,7 +70,8 @@ def read_slide_results(folder: str | Path) -> SlideResults:
 
 def _looked(path: Path) -> pd.DataFrame:
     try:
-        return pd.read_csv(path, dtype={"case": str, "name": str})
+        table = unguarded(pd.read_csv(path, dtype=str, keep_default_na=False))
+        return table.assign(**{name: pd.to_numeric(table[name]) for name in table if name not in ("case", "name")})
     except (OSError, ValueError) as error:
         raise InputError(
             "the table of slides is damaged", given=path.name, todo="run `overread predict` again"

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from scipy import ndimage
 
 from overread.cases.cases import Cases
@@ -32,7 +31,7 @@ def exported_lesions(folder: Path, part: str = "test") -> Iterator[SlideLesions]
     reading, places = SlideReading.load(folder / "model"), read_places(home / PLACES / f"{part}.csv")
     places = places[places["score"] >= reading.threshold]
     group = Cases.load(folder / "cases.csv").target.positive[0]
-    held = pd.read_csv(table, dtype={"case": str, "name": str})
+    held = read_places(table)
     for case, name, mpp in held[["case", "name", "mpp"]].itertuples(index=False):
         found = HeatMap.load(home / MAPS / f"{name}.tif")
         codes = found.cells()

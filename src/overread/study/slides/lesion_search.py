@@ -37,7 +37,7 @@ def judge_lesions(context: RunContext) -> None:
     )
     groups = list(dict.fromkeys(["source", *context.study.columns.subgroups]))
     seed = context.study.training.seed
-    key = fingerprint([places.to_csv(), truth.to_csv(), test.digest, groups, seed])
+    key = fingerprint([places.to_csv(), truth.to_csv(), test.digest, groups, seed, _test_slides(context).to_csv()])
     if context.done("lesions", key, f"{SEARCH}/froc.json"):
         return
     shutil.rmtree(context.folder / SEARCH, ignore_errors=True)  # of other places, lesions or slides
@@ -91,7 +91,7 @@ def search_tables(
         ],
         "images": images,
     }
-    paths = {name: write_csv(folder / f"{name}.csv", table, float_format="%.7g") for name, table in made.items()}
+    paths = {name: write_csv(folder / f"{name}.csv", table, float_format="%.9g") for name, table in made.items()}
     return paths["marks"], paths["lesions"], paths["images"]
 
 

@@ -18,10 +18,12 @@ from overread.core.progress import Say, unheard
 from overread.images.slides.lesion_outlines import Lesions, read_lesions
 from overread.images.slides.slide import slide_at, slide_digest
 from overread.slides.heat_map import HeatMap
+from overread.slides.lesions import found_lesions, regions_above
 
 #: In ``predictions/``: heat maps; the places found, and the true lesions, of each part.
 MAPS, PLACES, TRUTH = "maps", "places", "lesions"
-#: The lowest score of a place that is kept for judging, and how many of a slide: the highest.
+#: The lowest score of a place that is listed of a new slide, and of the cells that its area holds; of how many places of a slide a search is
+#: judged: the highest, whatever their scores, for a model may give tumour low probabilities.
 LEAST, MOST = 0.02, 500
 #: A place on what is not judged, on no lesion.
 NOT_JUDGED, NONE = -2, -1
@@ -80,9 +82,10 @@ def _known_lesions(
 
 @checked
 def found_places(
-    cases: Cases, maps: Mapping[int, HeatMap], lesions: Sequence[Lesions | None], radius: float
+    cases: Cases, maps: Mapping[int, HeatMap], lesions: Sequence[Lesions | None], radius: float, least: float = 0.0
 ) -> pd.DataFrame:
-    """The places that stand out on each slide, the highest first, in the columns :data:`FOUND`: ``x``, ``y`` in µm, ``area`` in µm².
+    """The places that stand out on each slide, the highest :data:`MOST` of at least ``least``, in the columns :data:`FOUND`: ``x``, ``y`` in µm;
+    ``area``, µm², of the connected cells of at least :data:`LEAST` around it, or of its own cell alone.
 
     ``region``: the number of the true lesion that a place lies on, :data:`NONE`, or :data:`NOT_JUDGED` where it lies on isolated tumour cells
     or another area that is not judged; where the lesions of a slide are not known, all are so.
@@ -93,11 +96,20 @@ def found_places(
         )
     ]
     for row, found in maps.items():
-        truth, places = lesions[row], found.lesions(radius=radius, least=LEAST).head(MOST)
+        truth, places = lesions[row], _places_of(found, radius, least)
         who = {name: cases.table[name].iloc[row] for name in ("case", "patient", "source")}
         parts.append(places.assign(**who, region=regions_at(truth, places))[list(FOUND)])
     filled = [part for part in parts[1:] if len(part)] or parts[:1]
     return pd.concat(filled, ignore_index=True).astype({"region": np.int64})
+
+
+def _places_of(found: HeatMap, radius: float, least: float) -> pd.DataFrame:
+    codes = found.cells()
+    places = found_lesions(codes, cell=found.mpp, radius=radius, least=least, origin=found.origin, most=MOST)
+    region = regions_above(codes, LEAST)
+    across, down = (((places[axis] - start) // found.mpp).to_numpy(np.int64) for axis, start in zip("xy", found.origin, strict=True))  # fmt: skip
+    at, cells = region[down, across], np.bincount(region.ravel(), minlength=1)
+    return places.assign(area=np.where(at > 0, cells[at], 1) * found.mpp**2)
 
 
 @checked
@@ -129,8 +141,8 @@ def true_lesions(cases: Cases, lesions: Sequence[Lesions | None]) -> pd.DataFram
 
 @checked
 def save_places(table: pd.DataFrame, path: Path) -> Path:
-    """Write a table of places with what a float32 survives."""
-    return write_csv(path, table, float_format="%.7g")
+    """Write a table of places to nine digits, which tell all codes of a heat map apart."""
+    return write_csv(path, table, float_format="%.9g")
 
 
 @checked

@@ -17,7 +17,7 @@ from overread.learning.model import Model
 from overread.predictions import Predictions
 from overread.slides.slide_maps import map_slides
 from overread.study.outline_steps import file_names
-from overread.study.slides.lesion_tables import found_places, lesions_of, save_places, true_lesions
+from overread.study.slides.lesion_tables import LEAST, found_places, lesions_of, save_places, true_lesions
 from overread.study.slides.slide_rule import SlideReading
 from overread.study.slides.slide_steps import looked_at, slide_answers
 
@@ -54,9 +54,10 @@ def read_new_slides(
         named,
         slide_answers(model, named, mapped, reading, device=device, threads=threads, progress=progress, say=say),
     )
-    lesions = lesions_of(named) if (named.table[OUTLINES] != "").any() else [None] * len(named)
-    places = found_places(named, mapped.maps, lesions, model.about.recipe.tiles.radius)
+    lesions = lesions_of(named, say) if (named.table[OUTLINES] != "").any() else [None] * len(named)
+    places = found_places(named, mapped.maps, lesions, model.about.recipe.tiles.radius, LEAST)
     save_places(places, home / FOUND)
+    (home / TRUE).unlink(missing_ok=True)  # of outlines that were given before
     if any(one is not None for one in lesions):
         save_places(true_lesions(named, lesions), home / TRUE)
     write_csv(home / LOOKED, looked_at(named, names, mapped, home / MAPS, lesions), float_format="%.7g")

@@ -12,7 +12,7 @@ from overread.reporting.slides.slide_pictures import LIST, SlideToShow, chosen_s
 from overread.slides.heat_map import HeatMap
 from overread.study.context import RunContext
 from overread.study.outline_steps import file_names, image_keys
-from overread.study.slides.lesion_tables import MAPS, PLACES, lesions_of, read_places
+from overread.study.slides.lesion_tables import MAPS, PLACES, lesions_of, outlines_digest, read_places
 from overread.study.slides.slide_rule import SlideReading
 
 
@@ -28,7 +28,7 @@ def show_slides(context: RunContext) -> None:
         context.study.training.seed,
     )
     cases = context.usable().only(Split.load(folder / "split.csv"), "test")
-    key = fingerprint([cases.digest, places.to_csv(), reading, seed])
+    key = fingerprint([cases.digest, places.to_csv(), reading, seed, outlines_digest(cases)])
     if context.done("slides shown", key, LIST):
         return
     began, keys = context.clock.elapsed, image_keys(cases)
@@ -47,7 +47,10 @@ def show_slides(context: RunContext) -> None:
     chosen = chosen_slides(score, ill, seed=seed)
     row_of = {keys[row]: row for row in maps}
     rows = [row_of[case] for case, _ in chosen]
-    lesions, over = lesions_of(cases.take(rows)), places[places["score"] >= reading.threshold]
+    lesions, over = (
+        lesions_of(cases.take(rows), lambda line: context.say(f"{line} (of the slides that are shown)")),
+        places[places["score"] >= reading.threshold],
+    )
     shown = [
         (SlideToShow(case, str(cases.table["source"].iloc[row]), str(labels[row]), score[case], paths(cases)[row], maps[row], lesions[number],
                      over[over["case"] == case]), why)
