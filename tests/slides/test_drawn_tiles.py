@@ -17,11 +17,13 @@ from overread.images.slides.lesion_outlines import Lesion, Lesions, read_lesions
 from overread.images.slides.slide import Level, Slide, open_slide
 from overread.images.slides.tile_settings import Tiles
 from overread.images.slides.tissue import Tissue
+from overread.slides import drawn_tiles
 from overread.slides.drawn_tiles import (
     ASIDE,
     NORMAL,
     NOTHING,
     TUMOUR,
+    TileTable,
     classify,
     draw_tiles,
     find_places,
@@ -164,3 +166,28 @@ def test_columns_of_slides_go_with_their_tiles(places, tiny_slides):
     made, _ = tile_cases(aged, {"train": draw_tiles(places, 10, TILES, seed=1, operation="train")}, TILES)
     assert (made.table["age"] == made.table["slide"].map(aged.table.set_index("case")["age"])).all()
     assert "outlines" not in made.table
+
+
+def test_a_slide_may_be_drawn_of_as_long_as_it_is_surveyed_and_an_outline_is_looked_at_once(
+    places, tiny_slides, monkeypatch
+):
+    asked, before = [], drawn_tiles.contained
+    monkeypatch.setattr(drawn_tiles, "contained", lambda *given, **how: asked.append(how["seconds"]) or before(*given, **how))  # fmt: skip
+    draw_tiles(places, 8, TILES, seed=1, operation="train", threads=1)
+    assert asked == [drawn_tiles.SLIDE_SECONDS]
+    row = int(places.rows[places.counts[:, 1] > 0][0])
+    file, shares = Path(tiny_slides.root) / tiny_slides.table["outlines"].iloc[row], []
+    share = Lesions.share
+    monkeypatch.setattr(Lesions, "share", lambda self, *given, **how: shares.append(len(given[0])) or share(self, *given, **how))  # fmt: skip
+    shifts = np.full((8, 2, 3), 4.0)
+    drawn_tiles._moved(paths(tiny_slides)[row], str(file), np.full(3, 90.0), np.full(3, 90.0), np.ones(3, np.uint8), shifts, TILES, [])  # fmt: skip
+    assert shares == [24]
+
+
+def test_no_tiles_that_were_kept_are_no_tiles_again(places):
+    table = draw_tiles(places, 6, TILES, seed=1, operation="train").table.assign(round="1-")
+    none = TileTable.of({name: [] for name in table})
+    assert TileTable.of(table.to_dict("list")).table.equals(table)
+    joined = TileTable(table.drop(columns="round")).joined(none).table
+    assert (joined.dtypes[list(table.columns[:-1])] == table.dtypes[list(table.columns[:-1])]).all()
+    assert (~joined["tumour"]).sum() == 3

@@ -19,6 +19,7 @@ from overread.images.slides.slide import open_slide, read_tile
 from overread.images.slides.tile_settings import Tiles
 from overread.learning.device import to_tensor
 from overread.learning.predict import answers
+from overread.slides import map_grid
 from overread.slides.heat_map import HeatMap
 from overread.slides.map_grid import blocks_of, grid_of, looked_at, read_block
 from overread.slides.map_slide import map_job, map_slide
@@ -91,6 +92,29 @@ def test_tiles_cut_from_a_region_are_those_that_are_read_alone(mpp, make_slide):
         away.append(np.abs(tile.astype(int) - alone).mean())
     # as it is, or made from whole pixels: the same; otherwise moved by less than a pixel of the level
     assert max(away) == 0 if mpp in (1.0, 0.993, 2.0) else max(away) < 12
+
+
+def test_where_a_region_cannot_be_read_its_tiles_are_not_all_held(make_slide, monkeypatch):
+    tiles = Tiles(size=32, centre=16, stride=8, mpp=(1.0, 2.0))
+    slide = open_slide(make_slide(400, 500))
+    grid = grid_of(slide, tiles)
+    block = blocks_of(grid, looked_at(grid, tissue_of(slide), tiles, 0), 0)[0]
+    whole, read = read_block(slide, grid, tiles, block), map_grid.read_region
+
+    def torn(slide, x, y, width, height, mpp):
+        if width > 32 or (x < 100 and mpp == 2.0):
+            raise ImageError("a part of the slide cannot be read")
+        return read(slide, x, y, width, height, mpp)
+
+    monkeypatch.setattr(map_grid, "read_region", torn)
+    found = read_block(slide, grid, tiles, block)
+    assert not found.alone
+    assert not found.regions
+    assert "cannot be read" in found.reason
+    assert 0 < found.read.sum() < len(block)
+    assert np.array_equal(found.read, grid.centre(block.columns) - 32 >= 100)
+    some = np.flatnonzero(found.read)[::7]
+    assert np.array_equal(found.tiles(some), whole.tiles(some))
 
 
 @pytest.mark.parametrize("threads", [1, 3])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -70,6 +72,23 @@ def test_one_answer_a_slide_which_is_the_weighted_mean_of_its_tiles(
         assert np.allclose(found["score"], alone, atol=1e-5)
 
 
+def test_a_slide_that_cannot_be_read_leaves_the_others_their_answers(
+    model, tiny_slides, tiny_split, slide_cache, tmp_path
+):
+    test = tiny_slides.only(tiny_split, "test")
+    shutil.copytree(test.root, tmp_path / "slides")
+    torn = replace(test, root=str(tmp_path / "slides"))
+    Path(paths(torn)[0].partition("#")[0]).write_bytes(b"no slide")
+    said: list[str] = []
+    made = answer_slides(model, torn, cache=slide_cache, threads=1, say=said.append).table
+    whole = answer_slides(model, test, cache=slide_cache, threads=1).table
+    assert made["case"].tolist() == test.table["case"].tolist()[1:]
+    assert made["p:yes"].tolist() == pytest.approx(whole["p:yes"].tolist()[1:], abs=1e-6)
+    assert any("cannot be read, left out: 1 of 2" in line for line in said)
+    with pytest.raises(InputError, match="1 slide cannot be read"):
+        bags_of(torn, TILES, cache=slide_cache, threads=1)
+
+
 def test_a_heat_map_of_it_shows_the_answer_for_each_tile_alone(model, tiny_slides, slide_cache):
     one = tiny_slides.take(np.array([1]))
     table = attention_of(model, one, cache=slide_cache, threads=1)
@@ -92,6 +111,7 @@ def test_the_same_model_with_one_and_two_processes(model, tiny_slides, tiny_spli
         ({}, {"image_size": 64}, "shown as they are"),
         ({}, {"fusion": "concat"}, "no views and no order"),
         ({}, {"members": 3}, "one network"),
+        ({"score": "mean of 5"}, {}, "by itself"),
     ],
 )
 def test_what_does_not_go_with_bags_is_refused(tiles, fields, words):

@@ -150,12 +150,13 @@ def find_places(
     """
     tumour = cases.table["label"].to_numpy() == tumour_of(cases.target)
     outlines, told, kept = outline_paths(cases), dict[str, int](), list[tuple[int, dict[str, Any]]]()
-    for row, made in _surveyed(cases, rows, outlines, tiles, cache, digests, threads, progress):
+    for row, made in _surveyed(cases, rows, outlines, tiles, cache, digests, threads, progress, failed := list[str]()):
         why = _why_not(bool(tumour[row]), bool(outlines[row]), made)
         if why:
             told[why] = told.get(why, 0) + 1
         else:
             kept.append((row, made))
+    _refuse(failed)
     for why, many in told.items():
         say(f"  slides that teach nothing: {many} of {len(rows)} in {part} — {why}")
     return _places(cases, kept, cache, outlines)
@@ -163,15 +164,20 @@ def find_places(
 
 @checked
 def find_tissue_places(
-    cases: Cases, tiles: Tiles, cache: Path, *, digests: dict[str, str] | None = None, threads: int = 0, progress: Progress = silent,
-    say: Say = unheard,
+    cases: Cases, tiles: Tiles, cache: Path, *, digests: dict[str, str] | None = None, threads: int = 0, strict: bool = True,
+    progress: Progress = silent, say: Say = unheard,
 ) -> PlacesOfSlides:  # fmt: skip
     """The places of all slides that have tissue, whatever their labels and outlines; ``say`` hears how many have none.
 
-    Raises :class:`InputError` as :func:`find_places` does.
+    Raises :class:`InputError` as :func:`find_places` does; where it is not ``strict``, slides that cannot be read are left out, and
+    ``say`` hears of them.
     """
     outlines = [""] * len(cases)
-    found = list(_surveyed(cases, np.arange(len(cases)), outlines, tiles, cache, digests, threads, progress))
+    found = list(_surveyed(cases, np.arange(len(cases)), outlines, tiles, cache, digests, threads, progress, failed := list[str]()))  # fmt: skip
+    if strict:
+        _refuse(failed)
+    elif failed:
+        say(f"  slides that cannot be read, left out: {len(failed)} of {len(cases)}: {failed[0]}")
     kept = [(row, made) for row, made in found if made["normal"]]
     if len(kept) < len(found):
         say(f"  slides without tissue, left out: {len(found) - len(kept)} of {len(found)}")
@@ -186,12 +192,11 @@ def _places(cases: Cases, kept: list[tuple[int, dict[str, Any]]], cache: Path, o
 
 def _surveyed(
     cases: Cases, rows: NDArray[np.int64], outlines: list[str], tiles: Tiles, cache: Path, digests: dict[str, str] | None,
-    threads: int, progress: Progress,
+    threads: int, progress: Progress, failed: list[str],
 ) -> Iterator[tuple[int, dict[str, Any]]]:  # fmt: skip
-    """What :func:`_survey` tells of the slide in each row."""
+    """What :func:`_survey` tells of the slide in each row; why others ``failed`` is added there."""
     addresses, folder = paths(cases), cache / "slides"
     folder.mkdir(parents=True, exist_ok=True)
-    failed: list[str] = []
     tasks = ((addresses[row], outlines[row], (digests or {}).get(addresses[row], "")) for row in rows)
     common = (tiles, list(cases.planes.tumour), str(folder))
     with closing(contained(_survey, tasks, common=common, workers=threads or cores(), seconds=SLIDE_SECONDS)) as found:
@@ -201,6 +206,9 @@ def _surveyed(
                 failed.append(made.reason or str(made))
             else:
                 yield row, made
+
+
+def _refuse(failed: list[str]) -> None:
     if failed:
         raise InputError(f"{count(len(failed), 'slide')} cannot be read", given=failed[0], todo="run `overread audit`, which sets them aside")  # fmt: skip
 
@@ -279,6 +287,19 @@ class TileTable:
         return "; ".join(f"{name} {count(held['tiles'], 'tile')} of {count(held['slides'], 'slide')} of {count(held['patients'], 'patient')}"
                          for name, held in self.counts(cases).items())  # fmt: skip
 
+    @classmethod
+    def of(cls, columns: dict[str, list[Any]]) -> TileTable:
+        """Tiles from columns as JSON keeps them, also of none."""
+        kinds = {
+            "slide": np.int64,
+            "x": np.float64,
+            "y": np.float64,
+            "tumour": bool,
+            "place": np.int64,
+            "draw": np.int64,
+        }
+        return cls(pd.DataFrame(columns).astype({name: kind for name, kind in kinds.items() if name in columns}))
+
     def only(self, which: NDArray[np.bool_]) -> TileTable:
         """Some of them, by a mask (N,)."""
         return TileTable(self.table[which].reset_index(drop=True))
@@ -340,7 +361,13 @@ def _placed(
               table["tumour"].to_numpy().astype(np.uint8), _shifts(table["draw"].to_numpy(), tiles, seed, operation))
              for slide, table in zip(used, made, strict=True))  # fmt: skip
     with closing(
-        contained(_moved, tasks, common=(tiles, list(places.cases.planes.tumour)), workers=threads or cores())
+        contained(
+            _moved,
+            tasks,
+            common=(tiles, list(places.cases.planes.tumour)),
+            workers=threads or cores(),
+            seconds=SLIDE_SECONDS,
+        )
     ) as found:
         for done, (table, moved) in enumerate(zip(made, found, strict=True), 1):
             if isinstance(moved, ImageError):
@@ -365,21 +392,18 @@ def _moved(
     shifts: NDArray[np.float64], tiles: Tiles, tumour_groups: list[str],
 ) -> NDArray[np.float64]:  # fmt: skip
     """In a process of its own: where tiles end, (2, N) µm, by the first of their shifts that leaves them their label."""
-    made, still = np.stack([x, y]), np.ones(len(x), bool)
+    made = np.stack([x, y])
+    if not len(shifts):
+        return made
     marked: tuple[tuple[int, Lesions], ...] = ()
-    if outlines and len(shifts):
+    if outlines:
         slide = open_slide(parse(address).path, mpp=parse(address).mpp)
         marked = _marked(read_lesions(outlines, slide, tumour=tumour_groups))
-    wanted = np.where(tumour > 0, TUMOUR, NORMAL)
-    for shift in shifts:
-        at = np.flatnonzero(still)
-        if not len(at):
-            break
-        there = np.stack([x, y])[:, at] + shift[:, at]
-        fits = _labels(marked, there[0], there[1], tiles) == wanted[at]
-        made[:, at[fits]] = there[:, fits]
-        still[at[fits]] = False
-    return made
+    there = made + shifts  # (tries, 2, N), of which all are looked at together: each outline is drawn once
+    labels = _labels(marked, there[:, 0].ravel(), there[:, 1].ravel(), tiles).reshape(len(shifts), -1)
+    fits = labels == np.where(tumour > 0, TUMOUR, NORMAL)
+    first = fits.argmax(axis=0)
+    return np.where(fits.any(axis=0), there[first, :, np.arange(len(x))].T, made)
 
 
 # -- as cases ----------------------------------------------------------------------------------------------------------

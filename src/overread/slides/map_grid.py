@@ -8,7 +8,7 @@ of pixels whatever the slide's size.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -108,7 +108,8 @@ class Pixels:
     """The pixels of a block: of each magnification a region and where its tiles begin in it; or tiles that were read alone.
 
     ``read`` (n,): which cells can be read. ``regions``: (H, W, 3) of each magnification, with ``tops`` and ``lefts`` (V, n);
-    where these are None, ``alone`` holds the tiles (V, size, size, 3) of each cell, None of one that cannot be read.
+    where these are None, ``alone`` holds the tiles (V, size, size, 3) of each cell, None of one that cannot be read, or ``again``
+    reads that of a cell when it is asked for: all tiles of a block may be many times its region.
     """
 
     size: int
@@ -118,9 +119,12 @@ class Pixels:
     lefts: NDArray[np.int64] | None = None
     alone: tuple[NDArray[np.uint8] | None, ...] = ()
     reason: str = ""
+    again: Callable[[int], NDArray[np.uint8]] | None = None
 
     def tiles(self, which: NDArray[np.int64]) -> NDArray[np.uint8]:
         """(m, V, size, size, 3) of some cells of the block, which can be read."""
+        if self.again is not None:
+            return np.stack([self.again(each) for each in which.tolist()])
         if self.tops is None or self.lefts is None:
             return np.stack([tile for each in which if (tile := self.alone[each]) is not None])
         made = np.empty((len(which), len(self.regions), self.size, self.size, 3), np.uint8)
@@ -148,22 +152,29 @@ def read_block(slide: Slide, grid: Grid, tiles: Tiles, block: Block) -> Pixels:
                             for mpp, w, h in zip(tiles.mpp, widths, heights, strict=True))  # fmt: skip
             return Pixels(tiles.size, np.ones(len(block), bool), regions, tops, lefts)
         except ImageError:
-            pass
-    return _alone(slide, tiles, x, y)
+            return _alone(slide, tiles, x, y, keep=False)
+    return _alone(slide, tiles, x, y, keep=True)
 
 
-def _alone(slide: Slide, tiles: Tiles, x: NDArray[np.float64], y: NDArray[np.float64]) -> Pixels:
-    made: list[NDArray[np.uint8] | None] = []
+def _alone(slide: Slide, tiles: Tiles, x: NDArray[np.float64], y: NDArray[np.float64], *, keep: bool) -> Pixels:
+    """Each tile read by itself; ``keep``: held, as they are fewer than the region has pixels, else read again when asked for."""
+
+    def one(cell: int) -> NDArray[np.uint8]:
+        return np.stack(
+            [_region(slide, x[cell], y[cell], tiles.size, tiles.size, tiles.size, mpp) for mpp in tiles.mpp]
+        )
+
+    made, read = list[NDArray[np.uint8] | None](), np.zeros(len(x), bool)
     reason = ""
-    for across, down in zip(x.tolist(), y.tolist(), strict=True):
+    for cell in range(len(x)):
+        tile = None
         try:
-            made.append(
-                np.stack([_region(slide, across, down, tiles.size, tiles.size, tiles.size, mpp) for mpp in tiles.mpp])
-            )
+            tile, read[cell] = one(cell), True
         except ImageError as error:
-            made.append(None)
             reason = reason or error.reason or str(error)
-    return Pixels(tiles.size, np.array([tile is not None for tile in made]), alone=tuple(made), reason=reason)
+        if keep:
+            made.append(tile)
+    return Pixels(tiles.size, read, alone=tuple(made), reason=reason, again=None if keep else one)
 
 
 def _region(slide: Slide, x: float, y: float, width: int, height: int, size: int, mpp: float) -> NDArray[np.uint8]:

@@ -80,15 +80,17 @@ def train_on_bags(
 @checked
 def bags_of(
     cases: Cases, tiles: Tiles, *, cache: str | Path | None = None, digests: dict[str, str] | None = None, threads: int = 0,
-    progress: Progress = silent, say: Say = unheard,
+    strict: bool = True, progress: Progress = silent, say: Say = unheard,
 ) -> Cases:  # fmt: skip
     """The tiles of slides as the images of their cases: at most ``tiles.bag`` of each, evenly spread over its tissue.
 
-    ``say`` hears of slides without tissue, which are left out. Raises :class:`InputError` for slides that cannot be read, and
-    :class:`UnsoundError` where none has tissue.
+    ``say`` hears of slides without tissue, which are left out, and of those that cannot be read where it is not ``strict``. Raises
+    :class:`InputError` for slides that cannot be read where it is, and :class:`UnsoundError` where none has tissue.
     """
     cache = Path(cache) if cache else cache_folder()
-    places = find_tissue_places(cases, tiles, cache, digests=digests, threads=threads, progress=progress, say=say)
+    places = find_tissue_places(
+        cases, tiles, cache, digests=digests, threads=threads, strict=strict, progress=progress, say=say
+    )
     parts = []
     for at, row in enumerate(places.rows.tolist()):
         there, columns = places.of(at, NORMAL)
@@ -111,8 +113,11 @@ def answer_slides(
     model: Model, cases: Cases, *, cache: str | Path | None = None, device: str = "", threads: int = 0, part: str = "",
     progress: Progress = silent, say: Say = unheard,
 ) -> Predictions:  # fmt: skip
-    """One answer a slide by attention over its tiles; slides without tissue have none, and are told. Raises as :func:`bags_of`."""
-    bags = bags_of(cases, model.about.recipe.tiles, cache=cache, threads=threads, progress=progress, say=say)
+    """One answer a slide by attention over its tiles; slides without tissue and those that cannot be read have none, and are told. Raises
+    :class:`UnsoundError` where no slide is left."""
+    bags = bags_of(
+        cases, model.about.recipe.tiles, cache=cache, threads=threads, strict=False, progress=progress, say=say
+    )
     return predict(model, bags, device=device, threads=threads, part=part, progress=progress, say=say)
 
 
@@ -124,7 +129,7 @@ def attention_of(
     """What each tile of slides weighs, a row a tile: ``case``, ``x`` and ``y`` of its centre (µm), ``weight`` (the share of attention,
     which adds up to 1 over a case) and ``score`` (the probability of tumour of a bag of that tile alone).
 
-    Raises :class:`InputError` for a model without attention, and as :func:`bags_of`.
+    Raises :class:`InputError` for a model without attention, :class:`UnsoundError` where no slide is left.
     """
     fused = model.network
     if not isinstance(fused, Fused) or not isinstance(fused.fuse, Attention):
@@ -132,7 +137,9 @@ def attention_of(
     device = pick_device(device)
     network: Any = layout(fused, device).eval()
     task, yes = model.target.task, model.target.names.index(tumour_of(model.target))
-    bags = bags_of(cases, model.about.recipe.tiles, cache=cache, threads=threads, progress=progress, say=say)
+    bags = bags_of(
+        cases, model.about.recipe.tiles, cache=cache, threads=threads, strict=False, progress=progress, say=say
+    )
     addresses, found = paths(bags), []
     for batch in inputs(
         model, bags, device=device, threads=threads, progress=progress, say=say, doing="weighing tiles"

@@ -275,7 +275,7 @@ class SlideTraining:
         """The tiles and, of further normal ones, those that the model takes for tumour most."""
         path = self.folder / f"round-{done}" / "tiles.json" if self.folder else None
         if path and path.exists() and (kept := read_json(path)).get("key") == fingerprint([self.key, model.digest]):
-            found = {part: TileTable(pd.DataFrame(table)) for part, table in kept["tiles"].items()}
+            found = {part: TileTable.of(table) for part, table in kept["tiles"].items()}
         else:
             found = {part: self.hardest(model, part, held[part], done) for part in held}
             if path:

@@ -75,6 +75,9 @@ def settle_bags(recipe: Recipe, *, weights: str | Path | None = None) -> tuple[R
         raise InputError("tiles are shown as they are", given=f"image_size={recipe.image_size}, tiles.size={tiles.size}", todo="leave out image_size, or set tiles.size")  # fmt: skip
     if recipe.members > 1:
         raise InputError("one network is taught on tiles", given=f"members={recipe.members}", todo="leave members out, and compare or average runs")  # fmt: skip
+    if tiles.score != "auto":
+        raise InputError("attention answers for a slide by itself, and no score of its heat map is used", given=f"tiles.score={tiles.score}",
+                         todo="leave tiles.score out, or tiles.pooling")  # fmt: skip
     if recipe.fusion == "single":
         recipe = recipe.changed(fusion="gated-attention")
         told.append(Decision("fusion", "gated-attention", "a slide is tumour where any of its tiles is, and nobody said which (Ilse 2018)"))  # fmt: skip
