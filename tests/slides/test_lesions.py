@@ -68,6 +68,14 @@ def test_the_highest_few_are_the_first_of_all(radius, shares):
         assert some.equals(every.head(most))
 
 
+def test_nothing_reaches_the_threshold_above_all_false_places():
+    least = float(np.nextafter(1.0, 2.0))
+    for kind in (np.uint8, np.uint16):
+        codes = np.full((5, 5), np.iinfo(kind).max, kind)
+        assert not regions_above(codes, least).any()
+        assert found_lesions(codes, cell=1.0, radius=2.0, least=least).empty
+
+
 def test_a_threshold_that_was_written_down_keeps_its_own_cell():
     """Of all codes of a map, as places.csv rounds the scores of its places: to nine digits."""
     for bits in (8, 16):

@@ -27,6 +27,8 @@ def lowest_code(least: float, bits: int) -> int:
     >>> lowest_code(0.5, 8), lowest_code(0.0, 8), lowest_code(1.0, 16)
     (128, 1, 65535)
     """
+    if 1 < least <= np.nextafter(1.0, 2.0):  # what tuning slides choose where false places reach 1: nothing does
+        return int(2**bits)
     require(0 <= least <= 1, "a threshold of a heat map must lie in 0 … 1", given=least)
     return 1 + int(np.ceil(least * (2**bits - 2) - 1e-3))
 
