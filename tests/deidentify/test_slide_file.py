@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import cv2
@@ -12,10 +13,11 @@ import tifffile
 from pydicom.dataset import Dataset
 
 from overread.core.errors import ImageError
+from overread.deidentify import slide_file
 from overread.deidentify.clean import shows_a_label
 from overread.deidentify.export import Rules, deidentify, read_rows
 from overread.deidentify.slide_file import clean_slide
-from overread.images.slides.slide import open_slide, read_region
+from overread.images.slides.slide import open_slide, read_region, slide_digest
 
 NAME = "KANARIENVOGEL"
 RULES = Rules(b"a salt of sixteen bytes and more")
@@ -153,6 +155,54 @@ def test_formats_whose_label_stays_are_refused(tmp_path):
     with pytest.raises(ImageError, match="label cannot be cut out of slides of this format.*hamamatsu"):
         clean_slide(str(tmp_path / "node.ndpi"), tmp_path / "clean.tif")
     assert not (tmp_path / "clean.tif").exists()
+
+
+def stored(path, pixels, **how):
+    with tifffile.TiffWriter(path, byteorder=how.pop("byteorder", "<")) as tiff:
+        for number, plane in enumerate((pixels, pixels[::2, ::2])):
+            tiff.write(plane, tile=(64, 64), subfiletype=number, photometric=how.get("photometric", "rgb"), compression=how.get("compression"),
+                       extratags=how.get("extratags", ()), resolution=(20_000, 20_000), resolutionunit="CENTIMETER", metadata=None)  # fmt: skip
+    return str(path)
+
+
+@pytest.mark.parametrize(("how", "said"), [
+    ({"byteorder": ">", "deep": True}, "big endian"), ({"compression": "webp"}, "may hold text"), ({"compression": "jpegxl"}, "may hold text"),
+    ({"extratags": [(65000, 3, 1, 2, True)]}, "FillOrder 2"),
+])  # fmt: skip
+def test_tiles_that_would_mean_something_else_or_may_hold_text_are_refused(tmp_path, how, said):
+    deep = how.pop("deep", False)
+    pixels = tissue()[..., 0].astype(np.uint16) * 257 if deep else tissue()
+    path = stored(tmp_path / "a.tif", pixels, **how, photometric="minisblack" if deep else "rgb")
+    data = Path(path).read_bytes()  # a tag that tifffile does not write
+    Path(path).write_bytes(data.replace(struct.pack("<HHI", 65000, 3, 1), struct.pack("<HHI", 266, 3, 1)))
+    with pytest.raises(ImageError, match=said):
+        clean_slide(path, tmp_path / "clean.tif")
+    assert not (tmp_path / "clean.tif").exists()
+
+
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+@pytest.mark.parametrize("compression", [None, "lzw", "deflate", "zstd"])
+def test_samples_are_the_same_in_the_copy(tmp_path, compression, byteorder):
+    path = stored(tmp_path / "a.tif", tissue(), byteorder=byteorder, compression=compression)
+    clean_slide(path, tmp_path / "clean.tif")
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "clean.tif"), tissue())
+
+
+def test_a_copy_that_shows_something_else_is_not_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(slide_file, "_without_comments", lambda data, compression: bytes(len(data)))
+    with pytest.raises(ImageError, match="shows something else"):
+        clean_slide(stored(tmp_path / "a.tif", tissue()), tmp_path / "clean.tif")
+    assert not (tmp_path / "clean.tif").exists()
+
+
+def test_slides_that_differ_in_a_byte_are_two(tmp_path):
+    source = tmp_path / "in"
+    source.mkdir()
+    data = bytearray(Path(stored(source / "1.tif", np.zeros((1536, 1536, 3), np.uint8))).read_bytes())
+    data[100_000] ^= 1  # between the samples of the quick digest
+    (source / "2.tif").write_bytes(data)
+    assert slide_digest(source / "1.tif") == slide_digest(source / "2.tif")
+    assert deidentify(source, tmp_path / "out", rules=RULES).written == 2
 
 
 def test_a_folder_of_slides(tmp_path):

@@ -174,7 +174,7 @@ def test_a_slide_may_be_drawn_of_as_long_as_it_is_surveyed_and_an_outline_is_loo
     asked, before = [], drawn_tiles.contained
     monkeypatch.setattr(drawn_tiles, "contained", lambda *given, **how: asked.append(how["seconds"]) or before(*given, **how))  # fmt: skip
     draw_tiles(places, 8, TILES, seed=1, operation="train", threads=1)
-    assert asked == [drawn_tiles.SLIDE_SECONDS]
+    assert asked == [3600.0]
     row = int(places.rows[places.counts[:, 1] > 0][0])
     file, shares = Path(tiny_slides.root) / tiny_slides.table["outlines"].iloc[row], []
     share = Lesions.share

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import signal
 import subprocess
 import sys
@@ -272,6 +273,12 @@ def test_only_what_cannot_be_read_is_lost_and_it_is_told(slide_model, make_slide
         line.startswith(f"  36 places of {whole.about.looked:,} cannot be read and are not looked at") for line in said
     )
     assert not any(damaged.stem in line for line in said)
+    made = (tmp_path / "damaged.tif").stat().st_mtime_ns
+    map_slide(model, open_slide(damaged), tmp_path / "damaged.tif", tissue=tissue_of(sound))
+    assert (tmp_path / "damaged.tif").stat().st_mtime_ns == made
+    os.utime(damaged)  # restored, say: its digest, which is of samples, need not tell
+    map_slide(model, open_slide(damaged), tmp_path / "damaged.tif", tissue=tissue_of(sound))
+    assert (tmp_path / "damaged.tif").stat().st_mtime_ns > made
 
 
 def test_a_slide_of_which_much_cannot_be_read_is_refused(slide_model, make_slide, tmp_path):

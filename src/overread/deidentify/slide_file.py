@@ -42,6 +42,8 @@ CANNOT = "the label cannot be cut out of slides of this format"
 #: Tags that are copied: kind of samples and colours, geometry of tiles, how they are coded. A colour profile may hold any text.
 _COPIED = (256, 257, 258, 259, 262, 277, 284, 317, 322, 323, 338, 339, 347, 529, 530, 532)
 _KIND, _DESCRIPTION, _ACROSS, _DOWN, _UNIT, _OFFSETS, _COUNTS = 254, 270, 282, 283, 296, 324, 325
+#: Compressions whose tiles hold nothing but samples: none, LZW, deflate, PackBits, LZMA, Zstandard.
+_PLAIN = (1, 5, 8, 32946, 32773, 34925, 50000)
 _ASCII, _SHORT, _LONG, _RATIONAL, _UNDEFINED, _LONG_8 = 2, 3, 4, 5, 7, 16
 _PACKED = {1: "B", _SHORT: "H", _LONG: "I", _RATIONAL: "I", 11: "f", 12: "d", _LONG_8: "Q"}
 _WORDS = (("label", re.compile("label")), ("photograph of the glass", re.compile("macro")),
@@ -72,12 +74,44 @@ def clean_slide(path: str, output: Path) -> CleanedSlide:
         if any(len({id(page) for page, _ in level}) > 1 for level in levels):
             raise ImageError("slides whose colours are pages of their own are not cleaned", todo="save it as RGB")
         planes = [file.placed(level[0][0]) for level in levels]
+        _require_copied(file, planes)
         described = _description(planes[0].page, kind)
         each = microns_of(planes[0].page, kind)
         dropped = _dropped(file, planes)
         with publish(output) as beside, open(beside, "wb") as out:
             _write(out, file, planes, described, each)
+            out.flush()
+            _require_same(file, planes, str(beside))
     return CleanedSlide(kind, len(planes), dropped)
+
+
+def _require_copied(file: TileFile, planes: Sequence[Plane]) -> None:
+    """Refuse tiles whose bytes would mean something else in the copy, and those that may hold text."""
+    for plane in planes:
+        page, big = plane.page, file.tiff.byteorder == ">"
+        if int(page.compression) not in (*_PLAIN, JPEG, *JPEG_2000):
+            raise ImageError("tiles that may hold text are not cleaned", given=f"TIFF compression {int(page.compression)}", todo="save them as JPEG, or without loss by deflate")  # fmt: skip
+        if big and int(page.bitspersample) > 8 and int(page.compression) not in (JPEG, *JPEG_2000):
+            raise ImageError("samples of several bytes in big endian are not copied", given=f"{page.bitspersample} bits", todo="save the slide in little endian")  # fmt: skip
+        if 266 in page.tags and int(page.tags[266].value) != 1:
+            raise ImageError("bits in another order are not copied", given=f"FillOrder {page.tags[266].value}", todo="save the slide with FillOrder 1")  # fmt: skip
+
+
+def _require_same(file: TileFile, planes: Sequence[Plane], copied: str) -> None:
+    """Compare the first tile of each level with that of the copy, decoded."""
+    with closing(TileFile(copied)) as made:
+        for number, plane in enumerate(planes):
+            stored = np.flatnonzero(plane.counts)
+            across = -(-plane.page.imagewidth // plane.page.tilewidth)
+            row, column = divmod(int(stored[0]) if len(stored) else 0, across)
+            if row * plane.page.tilelength >= plane.page.imagelength:  # of another channel
+                continue
+            top, left = row * plane.page.tilelength, column * plane.page.tilewidth
+            sides = min(plane.page.tilewidth, plane.page.imagewidth - left), min(plane.page.tilelength, plane.page.imagelength - top)  # fmt: skip
+            copy = made.placed(made.pages[number])
+            one, other = (each.window([held], number, left, top, *sides, 255) for each, held in ((file, plane), (made, copy)))  # fmt: skip
+            if not np.array_equal(one, other):
+                raise ImageError("the copy of the slide shows something else", given=f"level {number}")
 
 
 def _description(page: Any, kind: str) -> str:

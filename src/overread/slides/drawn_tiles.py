@@ -31,7 +31,7 @@ from overread.core.sandbox import contained
 from overread.images.address import Address, parse
 from overread.images.read import content_digest
 from overread.images.slides.lesion_outlines import Lesions, read_lesions
-from overread.images.slides.slide import Slide, open_slide
+from overread.images.slides.slide import Slide, open_slide, slide_seconds
 from overread.images.slides.tile_settings import Tiles
 from overread.images.slides.tissue import Tissue, find_tissue
 from overread.slides.map_grid import NO_SHARE, enough_tissue, grid_of, middles
@@ -53,8 +53,6 @@ __all__ = [
 NOTHING, NORMAL, TUMOUR, ASIDE = 0, 1, 2, 3
 #: How often the jitter of a tile is drawn anew where it would change its label; then it stays where it is.
 _TRIES = 8
-#: Seconds that one slide may take: finding tissue reads all of it.
-SLIDE_SECONDS = 3600.0
 #: Places that are classified at a time.
 _AT_A_TIME = 1 << 16
 _FORMAT = 2
@@ -199,7 +197,9 @@ def _surveyed(
     folder.mkdir(parents=True, exist_ok=True)
     tasks = ((addresses[row], outlines[row], (digests or {}).get(addresses[row], "")) for row in rows)
     common = (tiles, list(cases.planes.tumour), str(folder))
-    with closing(contained(_survey, tasks, common=common, workers=threads or cores(), seconds=SLIDE_SECONDS)) as found:
+    with closing(
+        contained(_survey, tasks, common=common, workers=threads or cores(), seconds=slide_seconds(addresses))
+    ) as found:
         for done, (row, made) in enumerate(zip(rows.tolist(), found, strict=True), 1):
             progress("looking for places of tiles", done, len(rows))
             if isinstance(made, ImageError):
@@ -366,7 +366,7 @@ def _placed(
             tasks,
             common=(tiles, list(places.cases.planes.tumour)),
             workers=threads or cores(),
-            seconds=SLIDE_SECONDS,
+            seconds=slide_seconds(addresses),
         )
     ) as found:
         for done, (table, moved) in enumerate(zip(made, found, strict=True), 1):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 import zlib
 from collections import deque
@@ -132,7 +133,8 @@ def map_slide(
 def is_mapped(path: Path, job: MapJob) -> bool:
     """Whether the heat map of a job is there already, with whatever threshold in its description."""
     try:
-        return path.exists() and _fresh(HeatMap.load(path).about) == job.about
+        about = HeatMap.load(path).about if path.exists() else None
+        return about is not None and _fresh(about) == job.about and not (about.unread and _newer(job.slide.path, path))
     except InputError:  # damaged: made again
         return False
 
@@ -144,6 +146,12 @@ def _there(path: Path, job: MapJob, threshold: float) -> HeatMap | None:
     found = HeatMap.load(path)
     same = found.about.threshold == threshold or (math.isnan(found.about.threshold) and math.isnan(threshold))
     return found if same else write_map(path, found.cells(), replace(found.about, threshold=threshold))
+
+
+def _newer(slide: str, path: Path) -> bool:
+    """Whether a slide has changed since its map was made, also where its digest, which is of samples, is the same: restored, say."""
+    about = os.stat(slide)
+    return max(about.st_mtime_ns, about.st_ctime_ns) > path.stat().st_mtime_ns
 
 
 def _fresh(about: MapAbout) -> MapAbout:

@@ -13,7 +13,7 @@ import overread as ov
 from overread.cases.audit.audit import audit, shortcut_risk
 from overread.cases.audit.fingerprints import take_fingerprints
 from overread.cases.audit.shortcut import shortcut, shortcut_scores
-from overread.cases.audit.slide_checks import SlideRows, check_slides, describe_slides
+from overread.cases.audit.slide_checks import SlideRows, check_slides, describe_slides, unusable_slides
 from overread.cases.cases import outline_paths
 from overread.images.slides.slide_description import NO_SLIDE, describe_slide
 
@@ -225,3 +225,14 @@ def test_what_cannot_be_the_disease_is_an_error(tmp_path, feature, tumour):
     assert told["by feature"][feature]["auc"] > 0.97
     assert told["verdict"] == "high"
     assert found["shortcut"].severity == "error"
+
+
+def test_what_took_too_long_is_not_called_damaged(study):
+    _, cases = study
+    rows = pd.DataFrame([NO_SLIDE | {"width": 9, "height": 9, "mpp": 0.5, "tissue": 1.0}] * len(cases))
+    rows.loc[0, "error"] = "the decoder did not end within 3600 s"
+    slow = SlideRows(cases, rows)
+    kinds = {found[0]: found[4].tolist() for found in check_slides(slow)}
+    assert kinds["slow-slide"] == [0]
+    assert "damaged-slide" not in kinds
+    assert next(iter(unusable_slides(slow).values())).startswith("took too long")

@@ -297,6 +297,23 @@ def test_an_outline_that_crosses_itself_is_told(tmp_path):
     assert found.lesions[0].area == pytest.approx(1000**2 / 2, rel=0.01)
 
 
+def test_a_classification_of_very_many_names(tmp_path):
+    shape = feature("Polygon", [closed(square(1000, 1000, 4000))])
+    shape["properties"]["classification"] = {"names": ["Tumor", *["a" * 20] * 20_000]}
+    assert len(read_lesions(qupath(tmp_path / "a.geojson", [shape]), SLIDE).lesions) == 1
+
+
+def test_a_label_image_whose_directories_go_round_is_refused(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((64, 64), np.uint8), photometric="minisblack")
+    data = bytearray((tmp_path / "a.tif").read_bytes())
+    at = int.from_bytes(data[4:8], "little")
+    many = int.from_bytes(data[at : at + 2], "little")
+    data[at + 2 + 12 * many : at + 6 + 12 * many] = at.to_bytes(4, "little")
+    (tmp_path / "a.tif").write_bytes(data)
+    with pytest.raises(ImageError, match="a cycle of them"):
+        read_lesions(tmp_path / "a.tif", SLIDE)
+
+
 # -- isolated tumour cells and regions --------------------------------------------------------------------------------
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import sys
 import threading
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from overread.core.errors import ArgumentError, ImageError
 from overread.images.preprocess import Preprocess
 from overread.images.read import content_digest, read_image
 from overread.images.slides.files.handles import _POOL, HANDLES
-from overread.images.slides.slide import is_slide, open_slide, read_region, read_tile, slide_digest
+from overread.images.slides.files.vendor_slide import has_openslide
+from overread.images.slides.slide import is_slide, open_slide, read_region, read_tile, slide_digest, slide_seconds
 from overread.images.store import pack
 
 WIDTH, HEIGHT = 1003, 777
@@ -359,3 +361,75 @@ def test_threads_and_forked_processes_read_the_same(pyramid):
     with multiprocessing.get_context("fork").Pool(2) as pool:
         tiles = pool.starmap(read_tile, [(slide, float(x), 100.0, 64, 0.5) for x in range(50, 400, 7)])
     assert [tile.tobytes() for tile in tiles] == expected
+
+
+# -- microns of OME, and files that are odd ------------------------------------------------------------------------------
+
+
+def ome(path, planes, images, *, macro=False):
+    """OME-TIFF with this XML for each image of the file."""
+    held = "".join(
+        f'<Image ID="Image:{at}"><Pixels ID="Pixels:{at}" DimensionOrder="XYCZT" Type="uint8" SizeX="{width}" SizeY="{height}" SizeC="3" SizeZ="1" SizeT="1" '
+        f'{told}><Channel ID="Channel:{at}:0" SamplesPerPixel="3"/><TiffData IFD="{at}" PlaneCount="1"/></Pixels></Image>'
+        for at, (width, height, told) in enumerate(images)
+    )
+    xml = f'<?xml version="1.0" encoding="UTF-8"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06">{held}</OME>'
+    with tifffile.TiffWriter(path, ome=False) as tiff:
+        first = {"description": xml.encode(), "metadata": None, "photometric": "rgb"}
+        if macro:
+            tiff.write(texture(320, 200), tile=(128, 128), **first)
+            first.pop("description")
+        tiff.write(planes[0], tile=(128, 128), subifds=1, **first)
+        tiff.write(planes[1], tile=(128, 128), subfiletype=1, metadata=None, photometric="rgb")
+    return path
+
+
+SAID = 'PhysicalSizeX="{0}" PhysicalSizeXUnit="{1}" PhysicalSizeY="{0}" PhysicalSizeYUnit="{1}"'
+
+
+@pytest.mark.parametrize("unit", ["µm", "&#181;m", "&#xB5;m", "nm"])
+def test_ome_says_its_microns_in_any_spelling(planes, tmp_path, unit):
+    path = ome(tmp_path / "a.ome.tif", planes, [(WIDTH, HEIGHT, SAID.format(500 if unit == "nm" else 0.5, unit))])
+    assert open_slide(path).mpp == pytest.approx(0.5)
+
+
+def test_ome_says_them_of_the_image_that_is_read(planes, tmp_path):
+    """Not of the photograph of the glass before it, whose unit is another."""
+    images = [(320, 200, SAID.format(0.05, "mm")), (WIDTH, HEIGHT, 'PhysicalSizeX="0.5" PhysicalSizeY="0.5"')]
+    slide = open_slide(ome(tmp_path / "a.ome.tif", planes, images, macro=True))
+    assert (slide.width, slide.mpp) == (WIDTH, 0.5)
+
+
+def test_planes_in_strips_are_not_in_tiles(tmp_path):
+    path = tmp_path / "a.tif"
+    with tifffile.TiffWriter(path, ome=True) as tiff:
+        tiff.write(
+            np.zeros((3, 300, 400), np.uint8), photometric="rgb", planarconfig="separate", metadata={"axes": "CYX"}
+        )
+    with pytest.raises(ImageError, match="not in tiles"):
+        open_slide(path, mpp=0.5)
+
+
+def test_a_large_slide_may_take_longer(tmp_path):
+    with open(tmp_path / "a.svs", "wb") as file:
+        file.truncate(4 << 30)
+    assert slide_seconds([str(tmp_path / "none.svs")]) == 3600
+    assert slide_seconds([f"{tmp_path / 'a.svs'}#slide", "b.svs"]) > 20_000
+
+
+def test_without_the_library_of_openslide_plain_slides_are_read(pyramid, monkeypatch):
+    """Its binding may be there alone, which raises an error of its own when it is imported."""
+
+    class Broken:
+        def find_spec(self, name, path=None, target=None):
+            if name.split(".")[0] == "openslide":
+                raise OSError("cannot open the library")
+
+    monkeypatch.delitem(sys.modules, "openslide", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
+    has_openslide.cache_clear()
+    try:
+        assert not has_openslide()
+        assert is_slide(pyramid)
+    finally:
+        has_openslide.cache_clear()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -113,6 +115,14 @@ def test_a_score_that_was_saved_reaches_the_threshold_that_it_chose(tmp_path):
     table = pd.DataFrame({"case": "c", "score": scores})
     read = read_places(save_places(table, tmp_path / "p.csv"))["score"].to_numpy()
     assert [lowest_code(score, 16) for score in read] == list(range(1, 65536))
+
+
+def test_the_area_is_that_above_the_threshold(cases, tmp_path):
+    made = heat_map(tmp_path / "a.map.tif", [(400, 400, 0.9), (432, 400, 0.6), (464, 400, 0.3), (1000, 1000, 0.2)])
+    plain = found_places(cases, {0: made}, lesions_of(cases), 100.0)
+    assert plain["area"].tolist()[:2] == [3 * CELL**2, CELL**2]
+    frozen = write_map(tmp_path / "b.map.tif", made.cells(), replace(made.about, threshold=0.5))
+    assert found_places(cases, {0: frozen}, lesions_of(cases), 100.0)["area"].tolist()[:2] == [2 * CELL**2, CELL**2]
 
 
 def test_true_lesions_are_measured_in_microns(cases):

@@ -23,6 +23,7 @@ from overread.core.phrases import count as counted
 from overread.core.progress import Progress, silent
 from overread.core.sandbox import contained
 from overread.images.address import file_of
+from overread.images.slides.slide import slide_seconds
 from overread.images.slides.slide_description import NO_SLIDE, describe_slide
 from overread.images.slides.tile_settings import Tiles
 from overread.images.slides.tissue import KINDS
@@ -89,7 +90,7 @@ def describe_slides(
     fresh = [row for row in wanted if keys[row] not in kept.index]
     rows: list[dict[str, Any]] = []
     tasks = ((slides[row], outlines[row], tumour) for row in fresh)
-    with closing(contained(describe_slide, tasks, workers=threads or cores(), seconds=1800)) as found:
+    with closing(contained(describe_slide, tasks, workers=threads or cores(), seconds=slide_seconds(slides))) as found:
         for each in found:
             rows.append(each if isinstance(each, dict) else NO_SLIDE | {"error": each.reason or str(each)})
             progress("looking at slides", len(rows), len(fresh))
@@ -157,7 +158,10 @@ def check_slides(slides: SlideRows) -> list[Found]:
 def unusable_slides(slides: SlideRows) -> dict[str, str]:
     """The reason of each case whose slide could not be read to its end."""
     names, errors = slides.cases.table["case"], slides.rows["error"]
-    return {names[row]: f"unreadable: {errors[row]}" for row in np.flatnonzero(errors != "")}
+    return {
+        names[row]: f"{'took too long' if slow else 'unreadable'}: {errors[row]}"
+        for row, slow in zip(np.flatnonzero(errors != ""), _slow(errors)[errors != ""], strict=True)
+    }
 
 
 def _one(kind: str, severity: Severity, message: str, advice: str, rows: NDArray[Any], many: int | None = None) -> list[Found]:  # fmt: skip
@@ -172,11 +176,22 @@ def _first(texts: pd.Series, rows: NDArray[Any]) -> str:
 
 
 def _damaged(slides: SlideRows) -> list[Found]:
-    errors = slides.rows["error"]
+    errors = slides.rows["error"].where(~_slow(slides.rows["error"]), "")
     rows = np.flatnonzero(errors != "")
     severity: Severity = "error" if len(rows) * 20 > max(len(errors), 1) else "warning"
     return _one("damaged-slide", severity, f"{counted(len(rows), 'slide')} cannot be read to {'its' if len(rows) == 1 else 'their'} end and {'is' if len(rows) == 1 else 'are'} set aside, first: {_first(errors, rows)}",
                 "Restore these files: their overviews can be read, and places within them cannot.", rows)  # fmt: skip
+
+
+def _too_long(slides: SlideRows) -> list[Found]:
+    rows = np.flatnonzero(_slow(slides.rows["error"]))
+    return _one("slow-slide", "warning", f"{counted(len(rows), 'slide')} took too long to read through and {'is' if len(rows) == 1 else 'are'} set aside, first: {_first(slides.rows['error'], rows)}",
+                "They need not be damaged: convert slides without a pyramid to pyramidal TIFF, or run this where disks are faster.", rows)  # fmt: skip
+
+
+def _slow(errors: pd.Series) -> NDArray[np.bool_]:
+    """(N,) which were given up for their time: whether they are depends on the machine."""
+    return errors.str.contains("did not end within", regex=False).to_numpy(bool)
 
 
 def _little(slides: SlideRows) -> list[Found]:
@@ -297,7 +312,7 @@ def _amounts(slides: SlideRows) -> list[Found]:
 
 
 CHECKS: tuple[Callable[[SlideRows], list[Found]], ...] = (
-    _damaged, _unread, _astray, _against_labels, _little, _artefacts, _microns, _pyramids, _said, _stains, _amounts,
+    _damaged, _too_long, _unread, _astray, _against_labels, _little, _artefacts, _microns, _pyramids, _said, _stains, _amounts,
 )  # fmt: skip
 
 

@@ -18,12 +18,13 @@ from overread.core.errors import ImageError, InputError, checked
 from overread.core.phrases import count
 from overread.images.outlines.outline_shapes import ImageShapes, Polygons, Shape, box_of, ring_of
 
-_DEEPEST, _MOST = 32, 20_000_000
+#: How deep elements may lie in one another, and how many there may be: each takes some 500 bytes.
+_DEEPEST, _MOST = 32, 4_000_000
 #: What ImageScope calls an arrow and a ruler; 0 is drawn by hand, 1 a rectangle, 2 an ellipse.
 _LINES = ("3", "4")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Element:
     """One element: its name, attributes, pieces of text, and the elements in it."""
 

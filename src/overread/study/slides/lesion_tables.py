@@ -85,7 +85,7 @@ def found_places(
     cases: Cases, maps: Mapping[int, HeatMap], lesions: Sequence[Lesions | None], radius: float, least: float = 0.0
 ) -> pd.DataFrame:
     """The places that stand out on each slide, the highest :data:`MOST` of at least ``least``, in the columns :data:`FOUND`: ``x``, ``y`` in µm;
-    ``area``, µm², of the connected cells of at least :data:`LEAST` around it, or of its own cell alone.
+    ``area``, µm², of the connected cells around it that reach the map's threshold, :data:`LEAST` of a map without one, or of its own cell alone.
 
     ``region``: the number of the true lesion that a place lies on, :data:`NONE`, or :data:`NOT_JUDGED` where it lies on isolated tumour cells
     or another area that is not judged; where the lesions of a slide are not known, all are so.
@@ -106,7 +106,7 @@ def found_places(
 def _places_of(found: HeatMap, radius: float, least: float) -> pd.DataFrame:
     codes = found.cells()
     places = found_lesions(codes, cell=found.mpp, radius=radius, least=least, origin=found.origin, most=MOST)
-    region = regions_above(codes, LEAST)
+    region = regions_above(codes, found.about.threshold if np.isfinite(found.about.threshold) else LEAST)
     across, down = (((places[axis] - start) // found.mpp).to_numpy(np.int64) for axis, start in zip("xy", found.origin, strict=True))  # fmt: skip
     at, cells = region[down, across], np.bincount(region.ravel(), minlength=1)
     return places.assign(area=np.where(at > 0, cells[at], 1) * found.mpp**2)
@@ -125,7 +125,7 @@ def regions_at(truth: Lesions | None, places: pd.DataFrame) -> NDArray[np.int64]
 @checked
 def true_lesions(cases: Cases, lesions: Sequence[Lesions | None]) -> pd.DataFrame:
     """The true lesions of each slide in the columns :data:`TRUE`: the middle and the longer axis in µm, the outlined area in µm²;
-    ``judged``: 0 for isolated tumour cells and other areas that are not."""
+    ``judged``: 0 for isolated tumour cells and other areas that are not. An outline in several regions is measured in each."""
     rows = []
     for row, truth in enumerate(lesions):
         who = {name: cases.table[name].iloc[row] for name in ("case", "patient", "source")}

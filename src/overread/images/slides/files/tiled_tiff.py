@@ -14,7 +14,7 @@ import os
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -23,9 +23,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from overread.core.errors import ImageError
+from overread.core.errors import ImageError, InputError, checked
 from overread.images.formats.jpeg import require_picture
 from overread.images.formats.tiff import require_directories
+from overread.images.outlines.annotation_xml import Element, parse_xml
 from overread.images.slides.files.handles import CACHE, SlideHeader
 
 #: First bytes of TIFF and BigTIFF.
@@ -72,7 +73,7 @@ class TileFile:
         import tifffile
 
         _quiet()
-        _require_sound(path)
+        require_sound(path)
         self._number, self._lock = next(_NUMBERS), threading.Lock()
         self._size = os.stat(path).st_size
         self.tiff = tifffile.TiffFile(path, is_ndpi=False, is_lsm=False, is_scanimage=False)
@@ -89,6 +90,7 @@ class TileFile:
 
     def placed(self, page: Any, first: int = 0) -> Plane:
         """A page and where its tiles are. Raises :class:`ImageError` where some are missing."""
+        _require_tiles(page)
         if not 0 < page.tilewidth * page.tilelength <= _TILE or page.imagedepth != 1:
             raise ImageError("the tiles are too large", given=f"{page.tilewidth} x {page.tilelength} pixels")
         offsets, counts = np.array(page.dataoffsets, np.uint64), np.array(page.databytecounts, np.uint64)
@@ -215,7 +217,7 @@ def tiff_slide_kind(path: str) -> str:
 
     _quiet()
     try:
-        _require_sound(path)
+        require_sound(path)
         with tifffile.TiffFile(path, is_ndpi=False, is_lsm=False, is_scanimage=False) as tiff:
             first: Any = tiff.pages[0]
             kind = _kind(first)
@@ -239,8 +241,9 @@ def _text(value: Any) -> str:
     return value.decode("latin-1") if isinstance(value, bytes) else str(value)
 
 
-def _require_sound(path: str) -> None:
-    """Walk the directories before any library reads a tag."""
+@checked
+def require_sound(path: str) -> None:
+    """Walk the directories of a TIFF before any library reads a tag. Raises :class:`ImageError` for one that is not sound."""
     with open(path, "rb") as file:
         if os.fstat(file.fileno()).st_size < 8 or file.read(4) not in MAGIC:
             raise ImageError("this is not a TIFF")
@@ -294,7 +297,7 @@ def _ome_levels(tiff: Any) -> list[list[tuple[Any, int]]]:
 
 
 def _planes(pages: Sequence[Any]) -> list[tuple[Any, int]]:
-    if len(pages) == 1 and pages[0].planarconfig == 2 and pages[0].samplesperpixel >= 3:
+    if len(pages) == 1 and pages[0].is_tiled and pages[0].planarconfig == 2 and pages[0].samplesperpixel >= 3:
         page = pages[0]
         each = math.ceil(page.imagewidth / page.tilewidth) * math.ceil(page.imagelength / page.tilelength)
         return [(page, number * each) for number in range(3)]
@@ -319,10 +322,14 @@ def _is_reduced_copy(base: Any, page: Any) -> bool:
     return abs(base.imagelength - page.imagelength * scale) <= 2 * scale + 1
 
 
-def _require_page(page: Any) -> None:
+def _require_tiles(page: Any) -> None:
     if not page.is_tiled:
         raise ImageError("the slide is not in tiles", given=f"{page.imagewidth} x {page.imagelength} pixels",
                          todo="convert it to a pyramidal TIFF in tiles")  # fmt: skip
+
+
+def _require_page(page: Any) -> None:
+    _require_tiles(page)
     colours = ("MINISBLACK", "RGB", "YCBCR") if int(page.compression) == JPEG else ("MINISBLACK", "RGB")
     if page.dtype != np.uint8 or page.samplesperpixel not in (1, 3, 4) or page.photometric.name not in colours:
         given = f"{page.samplesperpixel} samples of {page.bitspersample} bits, {page.photometric.name}"
@@ -343,9 +350,9 @@ def microns_of(page: Any, kind: str) -> tuple[float, float]:
         said = description_numbers(described)[1]
         return said, said
     if kind == "ome-tiff":
-        found = tuple(_ome_size(described, axis) for axis in "XY")
+        found = _ome_sizes(page)
         if all(found):
-            return found[0], found[1]
+            return found
     return TileFile.microns(page)
 
 
@@ -358,10 +365,36 @@ def description_numbers(described: str) -> tuple[float, float]:
     return _after(described, r"AppMag\s*=\s*([\d.]+)"), _after(described, r"MPP\s*=\s*([\d.]+)")
 
 
-def _ome_size(described: str, axis: str) -> float:
-    size = _after(described, rf'PhysicalSize{axis}="([\d.eE+-]+)"')
-    unit = re.search(rf'PhysicalSize{axis}Unit="([^"]+)"', described)
-    return size * _MICRONS.get(unit[1] if unit else "µm", 0.0)
+def _ome_sizes(page: Any) -> tuple[float, float]:
+    """Microns across and down that the first page's OME-XML says of the image that is as large as this page; 0 where it does not.
+
+    Of several of that size the one at the place of the page's series.
+    """
+    described = str(page.parent.pages[0].description or "")
+    try:
+        root = parse_xml(described.encode("utf-8", "replace"), "the description")
+    except InputError:
+        return 0.0, 0.0
+    held = [next(iter(_named(image, "Pixels")), None) for image in _named(root, "Image")]
+    sides = str(int(page.imagewidth)), str(int(page.imagelength))
+    fits = [at for at, one in enumerate(held) if one and (one.attributes.get("SizeX"), one.attributes.get("SizeY")) == sides]  # fmt: skip
+    if len(fits) > 1:
+        mine = [at for at in fits if at < len(page.parent.series) and any(one is not None and one.index == page.index for one in page.parent.series[at].pages)]  # fmt: skip
+        fits = mine or fits
+    if not fits or (pixels := held[fits[0]]) is None:
+        return 0.0, 0.0
+    return _ome_size(pixels.attributes, "X"), _ome_size(pixels.attributes, "Y")
+
+
+def _named(element: Element, name: str) -> list[Element]:
+    """The elements of a name right in another, whatever the prefix of its namespace."""
+    return [each for each in element.inside if each.name.rpartition(":")[2] == name]
+
+
+def _ome_size(told: Mapping[str, str], axis: str) -> float:
+    with suppress(ValueError):
+        return float(told.get(f"PhysicalSize{axis}", "")) * _MICRONS.get(told.get(f"PhysicalSize{axis}Unit", "µm"), 0.0)
+    return 0.0
 
 
 def _resolution(page: Any, tag: int, unit: float) -> float:

@@ -7,9 +7,9 @@ does not depend on the region that it was asked with.
 
 from __future__ import annotations
 
-import importlib.util
 import threading
 from contextlib import suppress
+from functools import cache
 from typing import Any
 
 import cv2
@@ -24,9 +24,14 @@ _BLENDED, _PLAIN = 256, 1024
 _CACHES = threading.local()
 
 
+@cache
 def has_openslide() -> bool:
-    """Whether OpenSlide is installed."""
-    return importlib.util.find_spec("openslide") is not None
+    """Whether OpenSlide is installed: its binding, and the library that this needs."""
+    try:
+        openslide_module()
+    except UnavailableError:
+        return False
+    return True
 
 
 def openslide_module() -> Any:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from overread.core.errors import ImageError, InputError, checked
 from overread.core.phrases import count
 from overread.images.outlines.polygons import object_polygons
+from overread.images.slides.files.tiled_tiff import require_sound
 from overread.images.slides.lesion_files.drawn_outlines import DrawnOutline, DrawnOutlines
 
 #: Microns of a pixel at which a label image is looked at, or the next finer level that it holds.
@@ -35,6 +36,7 @@ def read_label_slide(path: Path, width: int, height: int, mpp: float) -> DrawnOu
     log = logging.getLogger("tifffile")
     if not log.handlers:  # a damaged file is told by our error, not on stderr
         log.addHandler(logging.NullHandler())
+    require_sound(str(path))
     try:
         with tifffile.TiffFile(path) as file:
             page = _level(file, width * mpp)

@@ -17,6 +17,8 @@ from overread.images.slides.lesion_files.drawn_outlines import DrawnOutline, Dra
 
 #: Outlines that one file may hold; a slide has thousands at most.
 MOST_OUTLINES = 1_000_000
+#: Levels of a classification that are looked at.
+_DEEPEST = 16
 _GEOMETRIES = ("Polygon", "MultiPolygon", "GeometryCollection")
 
 
@@ -66,6 +68,7 @@ def _groups(about: dict[str, Any]) -> tuple[str, ...]:
     else:
         names = held.split(":") if isinstance(held, str) else []
     parts = [str(name).strip() for name in names or [] if str(name).strip()]
+    parts = parts[:_DEEPEST]
     return tuple(": ".join(parts[:many]) for many in range(len(parts), 0, -1))
 
 
