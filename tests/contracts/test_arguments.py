@@ -84,7 +84,7 @@ def silent(function) -> bool:
 def test_bad_arguments_raise_our_error(offered):
     found = {place(f): accepted(f) for name, f in offered.items() if name not in UNCHECKED}
     found = {name: parameters for name, parameters in found.items() if parameters}
-    assert not found, "not checked: are they decorated with @checked?"
+    assert not found, f"not checked: are they decorated with @checked? {sorted(found)}"
 
 
 def test_every_parameter_is_annotated_and_named(public):

@@ -20,11 +20,12 @@ from overread.core import files
 from overread.core.errors import InputError, OverreadError
 from overread.core.identifiers import identifiers
 
-#: Tested where they are made, because an example needs training: the class and the test that does it.
+#: Tested where they are made, because an example needs training, or it is a picture: the class and the test that does it.
 ELSEWHERE = {
     "Result": "every subclass above",
     "OfReaders": "both subclasses above",
     "Model": "tests/learning",
+    "Tissue": "tests/images/slides/test_tissue.py",
     "GradedCases": "tests/cases/test_graders_labels.py",
 }
 ENDINGS = {

@@ -44,8 +44,9 @@ class SlideReading:
         return (f"  score of a slide: {self.score} — {self.score_why}", f"  lesions: from {self.threshold:.3f} on — {self.threshold_why}")  # fmt: skip
 
     def save(self, model: str | Path) -> Path:
-        """Write beside the model."""
-        return write_json(Path(model) / FILE, self)
+        """Write into the folder of the model, which is returned."""
+        write_json(Path(model) / FILE, self)
+        return Path(model)
 
     @classmethod
     def load(cls, model: str | Path) -> SlideReading:

@@ -208,6 +208,7 @@ class TiledTiff:
 NO_PYRAMID = "no pyramid: what is seen from afar is made from all of its pixels, which takes long"
 
 
+@checked
 def tiff_slide_kind(path: str) -> str:
     """The format of a TIFF that is a slide: of a maker of scanners, or in tiles and with a pyramid or large; else ``""``.
 
@@ -260,6 +261,7 @@ def _quiet() -> None:
 # -- which pages are levels -----------------------------------------------------------------------------------------
 
 
+@checked
 def slide_levels(tiff: Any, *, decoded: bool = True) -> tuple[str, list[list[tuple[Any, int]]]]:
     """The kind, and of each level its planes: a page and the first of its tiles; ``decoded``: only what can be decoded here."""
     kind = _kind(tiff.pages[0])
@@ -343,6 +345,7 @@ def _require_page(page: Any) -> None:
 # -- microns ------------------------------------------------------------------------------------------------------
 
 
+@checked
 def microns_of(page: Any, kind: str) -> tuple[float, float]:
     """Microns of a pixel of level 0 across and down, 0 where the file does not say."""
     described = str(page.description or "")
@@ -356,6 +359,7 @@ def microns_of(page: Any, kind: str) -> tuple[float, float]:
     return TileFile.microns(page)
 
 
+@checked
 def description_numbers(described: str) -> tuple[float, float]:
     """Magnification and microns of a pixel in a description by Aperio, 0 where it does not say.
 
