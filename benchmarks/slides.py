@@ -7,7 +7,7 @@ not lie below 0 with its interval); area under the ROC curve of slides ≥ .95 a
 
 Everything goes through the program: each arm is `overread run metadata.csv --leave-out west …` with the same budget
 (`--minutes`), the same split and the same seed; only `tiles.mpp` differs. Lesions shorter than 200 µm are left out as Camelyon16 does, and
-no slide holds these alone. The phantoms (`overread.synthetic.slides`) were tuned on cohorts of other seeds (1, 5, 77, 900 to 999) than
+no slide holds these alone. The phantoms (`overread.synthetic.slides`) were tuned on cohorts of other seeds (1, 5, 77, 900 to 999, and 2017 in a first trial of this script) than
 this one. Called again with the same folder it goes on: what lies there is kept. `--arms` and `--slides` make it smaller.
 """
 
@@ -47,7 +47,7 @@ def arm_run(name: str, table: Path, given: argparse.Namespace) -> Path:
               "tiles.centre": max(1, min(given.size, round(given.centre / finest))), "tiles.hard_negatives": given.hard_negatives,
               "tiles.radius": given.radius, **({"tiles.number": given.tiles} if given.tiles else {})}  # fmt: skip
     words = [sys.executable, "-m", "overread.cli.main", "run", str(table), "--image", "slide", "--label", "tumour", "--positive", "yes",
-             "--patient", "patient", "--source", "scanner", "--outlines", "outlines", "--leave-out", given.leave_out, "--names", "keep", "--despite", "shortcut", "--tuning", "0.2",
+             "--patient", "patient", "--source", "scanner", "--outlines", "outlines", "--leave-out", given.leave_out, "--names", "keep", "--tuning", "0.2",
              "--recipe", "scratch", "--backbone", given.backbone, "--budget", f"{given.minutes:g}m", "--seed", str(given.seed), "--offline",
              *([f"--epochs={given.epochs}"] if given.epochs else []),
              *(word for key, value in fields.items() for word in ("--set", f"{key}={value}")), "-o", str(folder)]  # fmt: skip
@@ -124,7 +124,7 @@ def main() -> None:
     arguments.add_argument("--slides", type=int, default=72)
     arguments.add_argument("--patients", type=int, default=60)
     arguments.add_argument("--side", type=float, default=1500.0, help="of a slide, in µm")
-    arguments.add_argument("--cohort-seed", type=int, default=2017)
+    arguments.add_argument("--cohort-seed", type=int, default=4711)
     arguments.add_argument("--seed", type=int, default=1, help="of the split and of every training")
     arguments.add_argument("--leave-out", default="west", choices=("north", "south", "west"))
     arguments.add_argument("--arms", default=",".join(ARMS), help=f"some of {', '.join(ARMS)}")

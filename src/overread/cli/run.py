@@ -201,7 +201,7 @@ def _demo_slides(output: Path, seed: int, budget: str, verbose: bool) -> None:
     )
     small = RecipeChoice(recipe="scratch", settings=SLIDES_OF_DEMO)
     training = Training(seed=seed, recipe=recipe_changes(small))
-    study = Study(str(table.absolute()), columns, split=SplitRule(test=0.35, tuning=0.15, despite=("shortcut",)), training=training, resources=Resources(budget=budget))  # fmt: skip
+    study = Study(str(table.absolute()), columns, split=SplitRule(test=0.35, tuning=0.15), training=training, resources=Resources(budget=budget))  # fmt: skip
     _run(study, Machine(offline=True), output, verbose)
     say("next: try your own table: overread run TABLE --image slide --label tumour --outlines FOLDER -o runs/mine")
 
