@@ -47,12 +47,14 @@ def options(name: str) -> dict[str, object]:
 
 def test_run_has_an_option_for_each_field_and_no_other() -> None:
     wanted = {flag(kind, name) for kind in GROUPS for name, about in settings(kind).items() if about.offered}
+    wanted |= {entry.also for kind in GROUPS for entry in settings(kind).values() if entry.offered and entry.also}
     assert set(options("run")) == wanted | {"-o", "--output", "--verbose", "--readers"}
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_an_option_says_what_its_field_says(stage) -> None:
     about = {flag(kind, name): entry for kind in GROUPS for name, entry in settings(kind).items() if entry.offered}
+    about |= {entry.also: entry for entry in about.values() if entry.also}
     own = {
         "--output",
         "-o",

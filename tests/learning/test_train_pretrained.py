@@ -157,7 +157,9 @@ def test_auto_with_weights_few_patients_and_a_budget(cohort, weights, cache, tmp
 def test_auto_with_enough_patients_fine_tunes_within_the_budget(cohort, weights, cache, monkeypatch) -> None:
     monkeypatch.setattr(auto, "preferred", lambda device: ("squeezenet1_1",))
     monkeypatch.setattr(auto, "FEW_PATIENTS", 5)
-    monkeypatch.setattr(auto, "make_probe", lambda facts, device: lambda backbone, side, batch, precision: 60.0)
+    monkeypatch.setattr(
+        auto, "make_probe", lambda facts, device, filters=1.0: lambda backbone, side, batch, precision: 60.0
+    )
     recipe = Recipe(seed=4, folds=3, penalties=FEATURES.penalties, augment="none", epochs=2)
     model = train(
         *cohort, recipe, weights=weights, cache=cache, clock=Clock(90.0), reserve=88.0, threads=1, network=False

@@ -43,7 +43,7 @@ def find_outlines(asked: str, table: pd.DataFrame, images: pd.Series, root: Path
     if asked in table.columns:
         cells = pd.Series(table.loc[images.index, asked].to_numpy(str), images.index)
         return _of_column(cells.str.strip().str.replace("\\", "/", regex=False), root)
-    path = next((path for path in (Path(asked), root / asked) if path.exists()), None)
+    path = next((path for path in (root / asked, Path(asked)) if path.exists()), None)
     if path is None:
         find(list(map(str, table.columns)), asked, "outlines")
         raise AssertionError

@@ -7,7 +7,6 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from overread.core.errors import checked, require
 
@@ -36,6 +35,8 @@ def object_polygons(labels: NDArray[np.integer]) -> Iterator[tuple[int, tuple[Po
 
 
 def _each(labels: NDArray[np.integer]) -> Iterator[tuple[int, tuple[Polygon, ...]]]:
+    from scipy import ndimage
+
     for number, place in enumerate(ndimage.find_objects(labels), start=1):
         if place is not None:
             rows, columns = place
@@ -78,6 +79,8 @@ def _straightened(ring: NDArray[Any]) -> NDArray[Any]:
 
 def _pieces(mask: NDArray[np.bool_], left: int, top: int) -> Iterator[Polygon]:
     """The pieces of one object from its mask (h, w), the largest first."""
+    from scipy import ndimage
+
     piece, many = ndimage.label(mask)  # pixels that share an edge
     rings: list[list[Ring]] = [[] for _ in range(many)]
     for ring, of in _loops(mask, piece):
