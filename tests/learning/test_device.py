@@ -60,6 +60,10 @@ def test_precision_is_probed_only_where_it_could_help(monkeypatch) -> None:
     assert choose_precision("bfloat16", "cpu", lambda precision: 0.0) == ("bfloat16", "asked for")
     monkeypatch.setattr("overread.learning.device._cpu_bfloat16", lambda: True)
     assert choose_precision("auto", "cpu", {"float32": 2.0, "bfloat16": 1.0}.__getitem__)[0] == "bfloat16"
+    assert (
+        choose_precision("auto", "cpu", lambda precision: pytest.fail("a clock decided"), timed=False)[0] == "float32"
+    )
+    assert choose_precision("auto", "cuda", {"float32": 2.0, "bfloat16": 1.0}.__getitem__, timed=False)[0] == "bfloat16"
     assert pick_device("cpu") == "cpu"
 
 

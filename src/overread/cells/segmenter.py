@@ -317,7 +317,7 @@ def _paced(
         memory_format=torch.channels_last
     )
     most = threads or cores()
-    precision, why = choose_precision(recipe.precision, device, lambda each: time_step(probe, x, each))
+    precision, why = choose_precision(recipe.precision, device, lambda each: time_step(probe, x, each), timed=clock.limit is not None)  # fmt: skip
     settle("precision", precision, why)
     recipe = recipe.changed(precision=precision)
     if clock.limit is not None and not threads and device == "cpu" and most > 1:

@@ -219,7 +219,7 @@ def plan(
     recipe, backbone = _backbone(recipe, facts, pretrained, device)
     recipe, size = _size_and_epochs(recipe, facts, device, seconds, probe)
     recipe, rest = _rest(recipe, facts)
-    recipe, precision = _precision(recipe, device, probe)
+    recipe, precision = _precision(recipe, device, probe, timed=seconds is not None)
     return recipe, [*method, *backbone, *size, *rest, *precision]
 
 
@@ -486,11 +486,11 @@ def _usual_views(recipe: Recipe, facts: Facts) -> int:
     return 4 if facts.colour else 8 if facts.volume else 1
 
 
-def _precision(recipe: Recipe, device: str, probe: Probe) -> tuple[Recipe, list[Decision]]:
+def _precision(recipe: Recipe, device: str, probe: Probe, *, timed: bool) -> tuple[Recipe, list[Decision]]:
     if recipe.method == "features":
         return recipe.changed(precision="float32") if recipe.learns_above else recipe, []
     seconds = functools.partial(probe, recipe.backbone, recipe.image_size, 8)
-    precision, reason = choose_precision(recipe.precision, device, seconds)
+    precision, reason = choose_precision(recipe.precision, device, seconds, timed=timed)
     return recipe.changed(precision=precision), [Decision("precision", precision, reason)]
 
 

@@ -186,13 +186,18 @@ def standardise(x: Tensor, preprocess: Preprocess, mean_image: NDArray | None = 
 
 
 @checked
-def choose_precision(wanted: str, device: str, seconds: Callable[[str], float]) -> tuple[str, str]:
+def choose_precision(
+    wanted: str, device: str, seconds: Callable[[str], float], *, timed: bool = True
+) -> tuple[str, str]:
     """The precision of the forward pass and the reason: ``wanted``, or what ``seconds(precision)`` finds quicker.
 
-    A CPU without native bfloat16 is 9 to 14 times slower with it, so nothing is assumed.
+    A CPU without native bfloat16 is 9 to 14 times slower with it, so nothing is assumed. ``timed``: whether a clock may decide, as
+    it does where there is a budget; elsewhere a CPU that does other work, too, would give a study other bytes than one that is idle.
     """
     if wanted != "auto":
         return wanted, "asked for"
+    if device == "cpu" and not timed:
+        return "float32", "without a budget no clock decides, so that the same seed gives the same bytes; --set precision=bfloat16 may be quicker"  # fmt: skip
     if device == "cpu" and not _cpu_bfloat16():
         return "float32", "this CPU does not calculate in bfloat16"
     return min(("float32", "bfloat16"), key=seconds), "the quicker in a probe on this machine"
