@@ -30,12 +30,14 @@ from overread.core.errors import ImageError, OverreadError, UnavailableError, ch
 from overread.core.files import cores
 from overread.core.sandbox_worker import NONSENSE, PATIENCE, _name, _packed, _receive, _send
 
-__all__ = ["MEMORY", "SECONDS", "Lost", "contained", "contained_call"]
+__all__ = ["MEMORY", "SECONDS", "TOO_LONG", "Lost", "contained", "contained_call"]
 
 #: What one task may take: seconds of the processor (by the clock :data:`~overread.core.sandbox_worker.PATIENCE` times
 #: as many), and bytes of memory beyond what the process needs for itself. The environment variables
 #: OVERREAD_DECODE_SECONDS and OVERREAD_DECODE_MEMORY (in MB) raise or lower them.
 SECONDS, MEMORY = 60.0, 4 << 30
+#: What the reason of a task begins with that was given up for its time, which depends on the machine.
+TOO_LONG = "the decoder did not end within"
 _FEW = 4  # tasks that are not worth a further process
 _BATCH = 64  # tasks sent at once
 _BEAT = 0.04  # seconds of work that are sent at once
@@ -371,7 +373,7 @@ class Worker:
         code = self._process.returncode
         timers = [-getattr(signal, name, 1) for name in ("SIGPROF", "SIGALRM")]
         if code in timers or time.monotonic() - self._since >= PATIENCE * call.seconds:
-            return f"the decoder did not end within {call.seconds:g} s"
+            return f"{TOO_LONG} {call.seconds:g} s"
         if code == -9:
             return "the decoder crashed (signal 9, perhaps for want of memory)"
         return f"the decoder crashed ({f'signal {-code}' if code < 0 else f'exit code {code}'})"

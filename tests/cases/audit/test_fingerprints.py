@@ -93,7 +93,7 @@ def _refuse(*arguments, **options):
 def test_the_cache_gives_the_same_and_forgets_what_changed(folder, tmp_path, monkeypatch):
     cases, cache = cases_in(folder, NAMES), tmp_path / "cache"
     first = take_fingerprints(cases, cache=cache)
-    monkeypatch.setattr("overread.cases.audit.fingerprints.contained", _refuse)
+    monkeypatch.setattr("overread.cases.audit.described_rows.contained", _refuse)
     good = cases.take([0, 1, 2])
     assert take_fingerprints(good, cache=cache).equals(first.iloc[:3])
     monkeypatch.undo()

@@ -132,7 +132,7 @@ def test_rows_are_kept_until_slide_or_outlines_change(study, seen, monkeypatch):
             asked.append(task)
             yield NO_SLIDE
 
-    monkeypatch.setattr("overread.cases.audit.slide_checks.contained", looked_at)
+    monkeypatch.setattr("overread.cases.audit.described_rows.contained", looked_at)
     again = describe_slides(cases, np.ones(len(cases), bool), threads=1, cache=folder / "cache")
     assert not asked
     pd.testing.assert_frame_equal(known, again)

@@ -3,32 +3,25 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from overread.cases.audit.described_rows import DescribedRows, file_state
 from overread.cases.cases import Cases, paths
 from overread.core.errors import InputError, checked, require
-from overread.core.files import cores, folder_lock, publish
+from overread.core.files import cores
 from overread.core.progress import Progress, silent
-from overread.core.sandbox import contained
 from overread.images.address import file_of
 from overread.images.perceptual_hash import NOTHING, THUMB, describe
 
-_VERSION = 6  # of the cache: raise it when a column changes its meaning
-_TYPES = {"phash": np.uint64, "height": np.int64, "width": np.int64, "depth": np.int64, "channels": np.int64,
-          "bits": np.int64, "mean": np.float64, "std": np.float64, "thumb": object, "border": np.float64, "haematoxylin": np.float64, "eosin": np.float64,
-          "microns": np.float64, **dict.fromkeys(("levels", "glass_red", "glass_green", "glass_blue"), np.int64), "circle": bool, "text": np.int64,
-          **dict.fromkeys(("error", "digest", "pixels", "mode", "format", "notes"), str)}  # fmt: skip
+#: Of the cache: its version is raised when a column changes its meaning.
+_KEPT = DescribedRows("fingerprints", 7, NOTHING, {"phash": np.uint64})
 
 
 @checked
@@ -46,37 +39,15 @@ def take_fingerprints(
     by path, size and time of change. ``threads``: processes that decode, 0 for as many as there are cores; a file that
     crashes one is a row with an ``error`` (see :mod:`overread.core.sandbox`). No image stays in memory.
     """
-    require(threads >= 0, "threads must not be negative", given=threads)
     addresses = paths(cases)
-    keys = _keys(addresses)
-    kept = _load(cache)
-    fresh = [i for i, key in enumerate(keys) if key not in kept.index]
-    made = _all([addresses[i] for i in fresh], threads or cores(), progress)
-    made.index = pd.Index([keys[i] for i in fresh])
-    if cache is not None and len(made):
-        _store(cache, made[made["error"] == ""])
-    both = pd.concat([kept, made]) if len(kept) else made
-    return both[~both.index.duplicated()].loc[keys].reset_index(drop=True)
-
-
-def _all(addresses: Sequence[str], workers: int, progress: Progress) -> pd.DataFrame:
-    """Rows for all addresses, decoded where a malicious file can do no harm."""
-    rows: list[dict[str, Any]] = []
-    with closing(contained(describe, ((address,) for address in addresses), workers=workers)) as found:
-        for row in found:
-            rows.append(row if isinstance(row, dict) else NOTHING | {"error": row.reason or str(row)})
-            progress("reading images", len(rows), len(addresses))
-    return _typed(pd.DataFrame(rows, columns=list(NOTHING)))
-
-
-# -- the cache ---------------------------------------------------------------------------------------------------
+    return _KEPT.describe(describe, [(address,) for address in addresses], _keys(addresses), what="reading images", threads=threads,
+                          progress=progress, cache=cache)  # fmt: skip
 
 
 def _keys(addresses: Sequence[str]) -> list[str]:
-    """A key per image from its path, size and time of change, hashed: file names may hold what must not be copied."""
-    stat = functools.cache(_stat)
-    text = (f"{_VERSION}|{os.path.abspath(a)}|{stat(_file_of(a))}{_beside(a, stat)}" for a in addresses)
-    return [hashlib.blake2b(t.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest() for t in text]
+    """A key for each image from its path, size and time of change."""
+    state = functools.cache(file_state)
+    return [_KEPT.key(os.path.abspath(one), state(_file_of(one)) + _beside(one, state)) for one in addresses]
 
 
 def _file_of(address: str) -> str:
@@ -86,49 +57,10 @@ def _file_of(address: str) -> str:
         return address
 
 
-def _beside(address: str, stat: Callable[[str], str]) -> str:
+def _beside(address: str, state: Callable[[str], str]) -> str:
     """A series changes when a file comes into its folder, or goes."""
     series = address.endswith("#series") or "#series&" in address
-    return f"|{stat(os.path.dirname(_file_of(address)) or '.')}" if series else ""
-
-
-def _stat(file: str) -> str:
-    try:
-        about = os.stat(file)
-    except (OSError, ValueError):
-        return "absent"
-    return f"{about.st_size}|{about.st_mtime_ns}"
-
-
-def _load(cache: str | os.PathLike[str] | None) -> pd.DataFrame:
-    """What the cache holds; a damaged file counts as empty and is written anew."""
-    import pyarrow
-
-    empty = _typed(pd.DataFrame(columns=list(NOTHING)))
-    if cache is None or not (file := _file(cache)).exists():
-        return empty
-    try:
-        table = pd.read_parquet(file, page_checksum_verification=True)
-    except (OSError, ValueError, pyarrow.ArrowException):
-        return empty
-    return _typed(table) if list(table.columns) == list(NOTHING) else empty
-
-
-def _store(cache: str | os.PathLike[str], made: pd.DataFrame) -> None:
-    with folder_lock(cache, wait=60.0, name=".fingerprints.lock"):
-        kept = _load(cache)
-        both = pd.concat([kept[~kept.index.isin(made.index)], made]) if len(kept) else made
-        with publish(_file(cache)) as beside:
-            both.to_parquet(beside, write_page_checksum=True)
-
-
-def _file(cache: str | os.PathLike[str]) -> Path:
-    return Path(cache) / "fingerprints.parquet"
-
-
-def _typed(table: pd.DataFrame) -> pd.DataFrame:
-    # Before tables are joined: int64 beside uint64 would become float64, and hashes would lose bits.
-    return table.astype(_TYPES)
+    return f"|{state(os.path.dirname(_file_of(address)) or '.')}" if series else ""
 
 
 # -- near-duplicates: candidates by perceptual hash, confirmed by laying one likeness over the other ---------------

@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import os
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from overread.cases.audit.described_rows import DescribedRows, file_state
 from overread.cases.audit.fingerprints import components
 from overread.cases.cases import Cases, mask_paths, paths
 from overread.core.errors import checked, require
-from overread.core.files import cores, folder_lock, publish
 from overread.core.phrases import count as counted
 from overread.core.progress import Progress, silent
-from overread.core.sandbox import contained
 from overread.images.address import file_of
 from overread.images.outlines.mask_address import mask_file, several
 from overread.images.outlines.mask_description import NO_MASK, OTHER_SIZE, describe_mask
@@ -95,81 +91,23 @@ def describe_masks(
     require(len(readable) == len(cases), "each image is readable or not", given=f"{len(readable)} for {len(cases)}")
     masks, images = mask_paths(cases), paths(cases)
     classes = list(cases.target.names if cases.target.task.dense else ())
-    wanted = [place for place, mask in enumerate(masks) if mask and readable[place]]
-    keys = dict(zip(wanted, _keys([(masks[place], images[place]) for place in wanted], classes), strict=True))
-    kept = _load(cache)
-    fresh = [place for place in wanted if keys[place] not in kept.index]
-    rows: list[dict[str, Any]] = []
-    with closing(
-        contained(
-            describe_mask, ((masks[place], images[place], classes) for place in fresh), workers=threads or cores()
-        )
-    ) as found:
-        for row in found:
-            rows.append(row if isinstance(row, dict) else NO_MASK | {"error": str(row)})
-            progress("reading masks", len(rows), len(fresh))
-    made = _typed(pd.DataFrame(rows, columns=list(NO_MASK), index=[keys[place] for place in fresh]))
-    if cache is not None and len(made):
-        _store(cache, made[made["error"] == ""])
-    both = pd.concat([kept, made]) if len(kept) else made
-    both = pd.concat([_typed(pd.DataFrame([NO_MASK], index=[""])), both[~both.index.duplicated()]])
-    return both.loc[[keys.get(place, "") for place in range(len(masks))]].reset_index(drop=True)
+    tasks = [(mask, image, classes) for mask, image in zip(masks, images, strict=True)]
+    return _KEPT.describe(describe_mask, tasks, _keys(masks, images, classes, readable), what="reading masks", threads=threads,
+                          progress=progress, cache=cache)  # fmt: skip
 
 
-_VERSION = 1  # of the cache: raise it when a column changes its meaning
-_TYPES = {name: type(value) if isinstance(value, int | float | bool) else object for name, value in NO_MASK.items()}
+_KEPT = DescribedRows("masks", 2, NO_MASK, {})
 
 
-def _typed(table: pd.DataFrame) -> pd.DataFrame:
-    return table.astype(_TYPES)
+def _keys(masks: list[str], images: list[str], classes: list[str], readable: NDArray[np.bool_]) -> list[str]:
+    """A key for each mask and image from their paths, sizes and times of change; blank where there is nothing to be read."""
+    state = functools.cache(file_state)
 
+    def key(mask: str, image: str) -> str:
+        files = (file_of(image), *(mask_file(one) for one in several(mask)))
+        return _KEPT.key(classes, os.path.abspath(image), os.path.abspath(mask), *map(state, files))
 
-def _keys(pairs: list[tuple[str, str]], classes: list[str]) -> list[str]:
-    """A key for each mask and image from their paths, sizes and times of change, hashed: file names may hold what must not
-    be copied."""
-    state = functools.cache(_state)
-    texts = (
-        f"{_VERSION}|{classes}|{os.path.abspath(image)}|{state(file_of(image))}|{os.path.abspath(mask)}"
-        + "".join(f"|{state(mask_file(one))}" for one in several(mask))
-        for mask, image in pairs
-    )
-    return [hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest() for text in texts]
-
-
-def _state(path: str) -> str:
-    """Size and time of change of a file, of a folder those of all in it."""
-    try:
-        about = os.stat(path)
-        inside = (
-            sorted((entry.name, entry.stat().st_size, entry.stat().st_mtime_ns) for entry in os.scandir(path))
-            if os.path.isdir(path)
-            else []
-        )
-    except (OSError, ValueError):
-        return "absent"
-    return f"{about.st_size}|{about.st_mtime_ns}|{inside}"
-
-
-def _load(cache: str | os.PathLike[str] | None) -> pd.DataFrame:
-    """What the cache holds; a damaged file counts as empty and is written anew."""
-    import pyarrow
-
-    empty = _typed(pd.DataFrame(columns=list(NO_MASK)))
-    if cache is None or not (file := Path(cache) / "masks.parquet").exists():
-        return empty
-    try:
-        table = pd.read_parquet(file, page_checksum_verification=True)
-    except (OSError, ValueError, pyarrow.ArrowException):
-        return empty
-    return _typed(table) if list(table.columns) == list(NO_MASK) else empty
-
-
-def _store(cache: str | os.PathLike[str], made: pd.DataFrame) -> None:
-    with folder_lock(cache, wait=60.0, name=".masks.lock"):
-        kept = _load(cache)
-        both = pd.concat([kept[~kept.index.isin(made.index)], made]) if len(kept) else made
-        with publish(Path(cache) / "masks.parquet") as beside:
-            both[~both.index.duplicated()].to_parquet(beside, write_page_checksum=True)
+    return [key(mask, image) if mask and there else "" for mask, image, there in zip(masks, images, readable, strict=True)]  # fmt: skip
 
 
 @checked

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import os
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from overread.cases.audit.described_rows import DescribedRows, file_state
 from overread.cases.cases import Cases, outline_paths, paths
 from overread.core.errors import checked, require
-from overread.core.files import cores, folder_lock, publish
 from overread.core.phrases import count as counted
 from overread.core.progress import Progress, silent
-from overread.core.sandbox import contained
+from overread.core.sandbox import TOO_LONG
 from overread.images.address import file_of
 from overread.images.slides.slide import slide_seconds
 from overread.images.slides.slide_description import NO_SLIDE, describe_slide
@@ -84,68 +81,24 @@ def describe_slides(
     """
     require(len(readable) == len(cases), "each slide is readable or not", given=f"{len(readable)} for {len(cases)}")
     slides, outlines, tumour = paths(cases), outline_paths(cases), list(cases.planes.tumour)
-    wanted = np.flatnonzero(readable).tolist()
-    keys = dict(zip(wanted, _keys([(slides[row], outlines[row]) for row in wanted], tumour), strict=True))
-    kept = _load(cache)
-    fresh = [row for row in wanted if keys[row] not in kept.index]
-    rows: list[dict[str, Any]] = []
-    tasks = ((slides[row], outlines[row], tumour) for row in fresh)
-    with closing(contained(describe_slide, tasks, workers=threads or cores(), seconds=slide_seconds(slides))) as found:
-        for each in found:
-            rows.append(each if isinstance(each, dict) else NO_SLIDE | {"error": each.reason or str(each)})
-            progress("looking at slides", len(rows), len(fresh))
-    made = _typed(pd.DataFrame(rows, columns=list(NO_SLIDE), index=[keys[row] for row in fresh]))
-    if cache is not None and len(made):
-        _store(cache, made[made["error"] == ""])
-    both = pd.concat([kept, made]) if len(kept) else made
-    both = pd.concat([_typed(pd.DataFrame([NO_SLIDE], index=[""])), both[~both.index.duplicated()]])
-    return both.loc[[keys.get(row, "") for row in range(len(slides))]].reset_index(drop=True)
+    tasks = [(slide, file, tumour) for slide, file in zip(slides, outlines, strict=True)]
+    return _KEPT.describe(describe_slide, tasks, _keys(slides, outlines, tumour, readable), what="looking at slides", threads=threads,
+                          seconds=slide_seconds(slides), progress=progress, cache=cache)  # fmt: skip
 
 
-_VERSION = 2  # of the cache: raise it when a column changes its meaning
-_TYPES = {name: type(value) if isinstance(value, int | float | bool) else object for name, value in NO_SLIDE.items()}
+_KEPT = DescribedRows("slides", 3, NO_SLIDE, {})
 
 
-def _typed(table: pd.DataFrame) -> pd.DataFrame:
-    return table.astype(_TYPES)
+def _keys(slides: list[str], outlines: list[str], tumour: list[str], readable: NDArray[np.bool_]) -> list[str]:
+    """A key for each slide and its outlines from their paths, sizes and times of change; blank where there is nothing to be read."""
+    state = functools.cache(file_state)
 
+    def key(slide: str, file: str) -> str:
+        return _KEPT.key(
+            tumour, os.path.abspath(slide), state(file_of(slide)), file and os.path.abspath(file), state(file)
+        )
 
-def _keys(pairs: list[tuple[str, str]], tumour: list[str]) -> list[str]:
-    """A key for each slide and its outlines from their paths, sizes and times of change, hashed: file names may hold what must
-    not be copied."""
-    state = functools.cache(_state)
-    texts = (f"{_VERSION}|{tumour}|{os.path.abspath(slide)}|{state(file_of(slide))}|{outlines and os.path.abspath(outlines)}|{state(outlines)}" for slide, outlines in pairs)  # fmt: skip
-    return [hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest() for text in texts]
-
-
-def _state(path: str) -> str:
-    try:
-        about = os.stat(path)
-    except (OSError, ValueError):
-        return "absent"
-    return f"{about.st_size}|{about.st_mtime_ns}"
-
-
-def _load(cache: str | os.PathLike[str] | None) -> pd.DataFrame:
-    """What the cache holds; a damaged file counts as empty and is written anew."""
-    import pyarrow
-
-    empty = _typed(pd.DataFrame(columns=list(NO_SLIDE)))
-    if cache is None or not (file := Path(cache) / "slides.parquet").exists():
-        return empty
-    try:
-        table = pd.read_parquet(file, page_checksum_verification=True)
-    except (OSError, ValueError, pyarrow.ArrowException):
-        return empty
-    return _typed(table) if list(table.columns) == list(NO_SLIDE) else empty
-
-
-def _store(cache: str | os.PathLike[str], made: pd.DataFrame) -> None:
-    with folder_lock(cache, wait=60.0, name=".slides.lock"):
-        kept = _load(cache)
-        both = pd.concat([kept[~kept.index.isin(made.index)], made]) if len(kept) else made
-        with publish(Path(cache) / "slides.parquet") as beside:
-            both[~both.index.duplicated()].to_parquet(beside, write_page_checksum=True)
+    return [key(slide, file) if there else "" for slide, file, there in zip(slides, outlines, readable, strict=True)]
 
 
 @checked
@@ -191,7 +144,7 @@ def _too_long(slides: SlideRows) -> list[Found]:
 
 def _slow(errors: pd.Series) -> NDArray[np.bool_]:
     """(N,) which were given up for their time: whether they are depends on the machine."""
-    return errors.str.contains("did not end within", regex=False).to_numpy(bool)
+    return errors.str.contains(TOO_LONG, regex=False).to_numpy(bool)
 
 
 def _little(slides: SlideRows) -> list[Found]:
