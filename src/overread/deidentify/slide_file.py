@@ -25,6 +25,7 @@ from overread.images.image import broken_as
 from overread.images.slides.files.tiled_tiff import (
     JPEG,
     JPEG_2000,
+    PLAIN,
     READ_HERE,
     Plane,
     TileFile,
@@ -42,8 +43,6 @@ CANNOT = "the label cannot be cut out of slides of this format"
 #: Tags that are copied: kind of samples and colours, geometry of tiles, how they are coded. A colour profile may hold any text.
 _COPIED = (256, 257, 258, 259, 262, 277, 284, 317, 322, 323, 338, 339, 347, 529, 530, 532)
 _KIND, _DESCRIPTION, _ACROSS, _DOWN, _UNIT, _OFFSETS, _COUNTS = 254, 270, 282, 283, 296, 324, 325
-#: Compressions whose tiles hold nothing but samples: none, LZW, deflate, PackBits, LZMA, Zstandard.
-_PLAIN = (1, 5, 8, 32946, 32773, 34925, 50000)
 _ASCII, _SHORT, _LONG, _RATIONAL, _UNDEFINED, _LONG_8 = 2, 3, 4, 5, 7, 16
 _PACKED = {1: "B", _SHORT: "H", _LONG: "I", _RATIONAL: "I", 11: "f", 12: "d", _LONG_8: "Q"}
 _WORDS = (("label", re.compile("label")), ("photograph of the glass", re.compile("macro")),
@@ -89,7 +88,7 @@ def _require_copied(file: TileFile, planes: Sequence[Plane]) -> None:
     """Refuse tiles whose bytes would mean something else in the copy, and those that may hold text."""
     for plane in planes:
         page, big = plane.page, file.tiff.byteorder == ">"
-        if int(page.compression) not in (*_PLAIN, JPEG, *JPEG_2000):
+        if int(page.compression) not in (*PLAIN, JPEG, *JPEG_2000):
             raise ImageError("tiles that may hold text are not cleaned", given=f"TIFF compression {int(page.compression)}", todo="save them as JPEG, or without loss by deflate")  # fmt: skip
         if big and int(page.bitspersample) > 8 and int(page.compression) not in (JPEG, *JPEG_2000):
             raise ImageError("samples of several bytes in big endian are not copied", given=f"{page.bitspersample} bits", todo="save the slide in little endian")  # fmt: skip

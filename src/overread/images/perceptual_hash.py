@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from overread.core.errors import ImageError, checked
-from overread.images.address import parse
 from overread.images.crop import brightest, surroundings, text_boxes
 from overread.images.read import Image, read_image
 from overread.images.slides.stain import macenko, mean_density
@@ -24,8 +23,6 @@ NOTHING: dict[str, Any] = {
     "border": 0.0, "circle": False, "text": 0,
     "haematoxylin": 0.0, "eosin": 0.0, "microns": 0.0, "levels": 0, "glass_red": 0, "glass_green": 0, "glass_blue": 0,
 }  # fmt: skip
-#: The least that glass lets through of each colour, and how far these lie apart at most, of 255.
-_BRIGHT, _PLAIN = 185, 24
 _LOW = tuple(np.array([(i, s - i) for s in range(1, 12) for i in range(s + 1)][:64]).T)  # lowest frequencies, no mean
 
 
@@ -58,13 +55,12 @@ def description(image: Image) -> dict[str, Any]:
     low, high = float(small.min()), float(small.max())  # all zero where there is nothing to see
     thumb = np.round((small - low) * (255.0 / (high - low or 1.0))).astype(np.uint8)
     spread = float(np.mean(cv2.meanStdDev(pixels.reshape(-1, 1, pixels.shape[-1]))[1]))
-    return {
+    return NOTHING | {
         "error": "", "digest": image.digest, "pixels": pixel_hash(pixels), "phash": perceptual_hash(small),
         "height": pixels.shape[-3], "width": pixels.shape[-2], "depth": pixels.shape[0] if pixels.ndim == 4 else 1,
         "channels": pixels.shape[-1], "bits": image.bits, "mode": image.mode, "format": image.format,
         "mean": float(grey.mean(dtype=np.float64)) / scale, "std": spread / scale, "notes": "; ".join(image.notes),
         "thumb": thumb.tobytes(), **_field(pixels), **_stains(image),
-        "microns": 0.0, "levels": 0, "glass_red": 0, "glass_green": 0, "glass_blue": 0,
     }  # fmt: skip
 
 
@@ -81,25 +77,20 @@ def _field(pixels: NDArray[Any]) -> dict[str, Any]:
 def _stains(image: Image) -> dict[str, float]:
     """By how much the two stains of a slide take more of red than of blue; where they cannot be told apart, both together."""
     if not image.format.startswith("slide") or image.mode != "colour":
-        return {"haematoxylin": 0.0, "eosin": 0.0}
+        return {}
     found, mixed = macenko(image.pixels), mean_density(image.pixels)
     both = [mixed, mixed] if found.undefined else [found.haematoxylin, found.eosin]
     return {name: float(each[0] - each[2]) for name, each in zip(("haematoxylin", "eosin"), both, strict=True)}
 
 
 def _of_file(address: str, pixels: NDArray[Any]) -> dict[str, Any]:
-    """What scanner and file decide of a slide, and nothing on it: microns, levels, and the colour of the glass (the median of
-    what is bright and has little colour, without what was not scanned)."""
-    from overread.images.slides.slide import open_slide
+    """What scanner and file decide of a slide, and nothing on it: microns, levels, and the colour of the glass."""
+    from overread.images.slides.slide import slide_at
+    from overread.images.slides.tissue import glass_colour
 
-    where = parse(address)
-    slide = open_slide(where.path, mpp=where.mpp)
-    low, high = pixels.min(axis=-1), pixels.max(axis=-1)
-    bright = (low >= _BRIGHT) & (high - low <= _PLAIN)
-    scanned = bright & (pixels != np.array(slide.background, pixels.dtype)).any(axis=-1)
-    cells = pixels[scanned if scanned.any() else bright].reshape(-1, pixels.shape[-1])
-    glass = np.median(cells, axis=0).round().astype(int).tolist() if len(cells) else [0]
-    red, green, blue = glass if len(glass) == 3 else glass[:1] * 3
+    slide = slide_at(address)
+    colours = np.broadcast_to(pixels, (*pixels.shape[:2], 3))  # a grey slide has one channel
+    red, green, blue = map(round, glass_colour(colours, slide.background) or (0, 0, 0))
     return {"microns": slide.mpp, "levels": len(slide.levels), "glass_red": red, "glass_green": green, "glass_blue": blue}  # fmt: skip
 
 

@@ -23,7 +23,7 @@ from overread.images.slides.lesion_files.drawn_outlines import (
     overlap,
 )
 from overread.images.slides.lesion_files.label_slide import read_label_slide
-from overread.images.slides.lesion_outlines import Lesion, Lesions, find_outlines, read_lesions
+from overread.images.slides.lesion_outlines import Lesion, Lesions, outlines_named_like, read_lesions
 from overread.images.slides.square_shares import shares, summed
 
 
@@ -459,7 +459,7 @@ def test_each_slide_finds_its_file(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("")
     slides = ["s/one.svs#slide", "s/two.ndpi#slide&mpp=0.25", "s/three.tif#slide", "s/four.svs", "s/sub/five.svs", "s/six.ome.tiff", "s/seven.svs"]  # fmt: skip
-    found = find_outlines(tmp_path, slides)
+    found = outlines_named_like(slides, tmp_path)
     assert [name[len(str(tmp_path)) + 1 :] for name in found] == ["one.xml", "Two.geojson", "three_mask.tif", "four.svs.xml", "sub/five.xml", "six.ome.json", ""]  # fmt: skip
 
 
@@ -467,20 +467,20 @@ def test_a_file_in_the_folder_of_other_slides_is_theirs(tmp_path):
     for name in ("c1/node_1.xml", "c1/node_2.xml", "marks/node_3.xml"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("")
-    found = find_outlines(tmp_path, ["s/c0/node_1.svs", "s/c1/node_1.svs", "s/c1/node_2.svs", "s/c0/node_3.svs"])
+    found = outlines_named_like(["s/c0/node_1.svs", "s/c1/node_1.svs", "s/c1/node_2.svs", "s/c0/node_3.svs"], tmp_path)
     assert [name[len(str(tmp_path)) + 1 :] for name in found] == ["", "c1/node_1.xml", "c1/node_2.xml", "marks/node_3.xml"]  # fmt: skip
 
 
 def test_a_slide_is_not_its_own_label_image(tmp_path):
     (tmp_path / "a.tif").write_text("")
     (tmp_path / "a.xml").write_text("")
-    assert find_outlines(tmp_path, [str(tmp_path / "a.tif")]) == (str(tmp_path / "a.xml"),)
+    assert outlines_named_like([str(tmp_path / "a.tif")], tmp_path) == (str(tmp_path / "a.xml"),)
 
 
 def test_two_files_of_one_slide_are_refused(tmp_path):
     for name in ("a.xml", "a.geojson"):
         (tmp_path / name).write_text("")
     with pytest.raises(InputError, match="two files"):
-        find_outlines(tmp_path, ["a.svs"])
+        outlines_named_like(["a.svs"], tmp_path)
     with pytest.raises(InputError, match="no folder"):
-        find_outlines(tmp_path / "none", ["a.svs"])
+        outlines_named_like(["a.svs"], tmp_path / "none")

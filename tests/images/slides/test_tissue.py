@@ -11,7 +11,7 @@ from overread.core.errors import ImageError, InputError
 from overread.images.slides import tissue as module
 from overread.images.slides.artefacts import large_pieces, pen_marks
 from overread.images.slides.slide import Level, Slide, open_slide
-from overread.images.slides.tissue import KINDS, Tissue, TissueSettings, find_tissue
+from overread.images.slides.tissue import KINDS, Tissue, TissueSettings, find_tissue, glass_colour
 
 #: Microns of a pixel of the pictures, and the colours of glass, eosin and haematoxylin on it.
 MPP = 2.0
@@ -275,3 +275,12 @@ def test_a_slide_without_a_pyramid_of_flat_memory(tmp_path):
     found = find_tissue(open_slide(tmp_path / "a.tif", mpp=MPP))
     assert found.kinds.shape == (128, 128)
     assert picture.right(found)["tissue"] > 0.95
+
+
+def test_the_colour_of_glass_is_told_apart_from_what_was_not_scanned_and_from_tissue():
+    pixels = np.full((40, 40, 3), 255, np.uint8)
+    pixels[:20] = (240, 242, 236)
+    pixels[:5] = (150, 60, 140)
+    assert glass_colour(pixels, (255, 255, 255)) == (240, 242, 236)
+    assert glass_colour(pixels[20:], (255, 255, 255)) == (255, 255, 255)  # there is no other
+    assert glass_colour(pixels[:5], (255, 255, 255)) is None

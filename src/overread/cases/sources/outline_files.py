@@ -15,8 +15,7 @@ from overread.cases.sources.tables import find, numbered
 from overread.core.errors import ImageError, InputError, checked, require
 from overread.core.phrases import count
 from overread.images.address import file_of
-from overread.images.slides.lesion_outlines import ENDINGS, read_lesions
-from overread.images.slides.lesion_outlines import find_outlines as outlines_named_like
+from overread.images.slides.lesion_outlines import ENDINGS, outlines_named_like, read_lesions
 from overread.images.slides.slide import open_slide
 
 #: What a slide shows where its outlines alone say it.
@@ -133,7 +132,7 @@ def _of_column(cells: pd.Series, root: Path) -> FoundOutlines:
 
 
 def _of_folder(folder: Path, images: pd.Series, root: Path) -> FoundOutlines:
-    found = outlines_named_like(folder, [str(root / image) for image in images])
+    found = outlines_named_like([str(root / image) for image in images], folder)
     made = pd.Series([_seen_from(Path(file), root) if file else "" for file in found], index=images.index, dtype=object)
     here = made[made != ""]
     files = [file for file in folder.rglob("*") if file.suffix.lower() in ENDINGS and file.is_file()]

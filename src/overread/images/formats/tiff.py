@@ -42,9 +42,7 @@ def decode_tiff(data: bytes, check: Callable[..., None], *, most: int = 4096, fr
     """
     import tifffile
 
-    log = logging.getLogger("tifffile")
-    if not log.handlers:  # a damaged file is told by our error, not on stderr
-        log.addHandler(logging.NullHandler())
+    quiet_tifffile()
     require_directories(data, most)
     with tifffile.TiffFile(BytesIO(data), is_ndpi=False, is_lsm=False, is_scanimage=False) as file:
         every: list[Any] = list(file.pages)
@@ -225,6 +223,14 @@ NUMBERS = 1_000_000
 ENTRIES = 4096
 #: Types that are text or bytes: any count of them is no more than the file is long.
 _BYTES = (1, 2, 6, 7)
+
+
+@checked
+def quiet_tifffile() -> None:
+    """Keep tifffile from writing to stderr: a damaged file is told by our error."""
+    log = logging.getLogger("tifffile")
+    if not log.handlers:
+        log.addHandler(logging.NullHandler())
 
 
 @checked

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from overread.core.errors import ImageError, InputError, checked, require
 from overread.core.files import read_json, require_file
 from overread.core.phrases import count
+from overread.images.address import file_of
 from overread.images.outlines.annotation_xml import parse_xml, read_xml
 from overread.images.outlines.outline_shapes import Polygons
 from overread.images.outlines.polygons import ring_area
@@ -43,7 +44,7 @@ from overread.images.slides.lesion_files.label_slide import read_label_slide
 from overread.images.slides.lesion_files.qupath_geojson import read_geojson
 from overread.images.slides.square_shares import shares, summed
 
-__all__ = ["Lesion", "Lesions", "find_outlines", "read_lesions"]
+__all__ = ["Lesion", "Lesions", "outlines_named_like", "read_lesions"]
 
 #: Bytes that a file of outlines of one slide may have, a label image aside; read, it takes about six times as much.
 MOST_BYTES = 2**28
@@ -373,7 +374,7 @@ def _judged(by_role: dict[str, list[DrawnOutline]], mpp: float, notes: list[str]
 
 
 @checked
-def find_outlines(folder: str | os.PathLike[str], slides: Sequence[str]) -> tuple[str, ...]:
+def outlines_named_like(slides: Sequence[str], folder: str | os.PathLike[str]) -> tuple[str, ...]:
     """The file of outlines of each slide in a folder, blank where there is none: of the same name but for its ending.
 
     ``slides``: paths or addresses. A file in the same subfolder as the slide comes before one of the same name elsewhere, and
@@ -388,7 +389,7 @@ def find_outlines(folder: str | os.PathLike[str], slides: Sequence[str]) -> tupl
         if path.suffix.lower() in ENDINGS and path.is_file():
             for name in dict.fromkeys((_stem(path.name), re.sub(r"[ _-](mask|annotations?|outlines?)\Z", "", _stem(path.name)))):  # fmt: skip
                 held.setdefault(name, []).append(path)
-    files = [Path(re.sub(r"#(slide|tile=)[^#]*\Z", "", slide)) for slide in slides]
+    files = [Path(file_of(slide)) for slide in slides]
     folders = {file.parent.parts for file in files}
     return tuple(_of_slide(held, file, root, folders) for file in files)
 

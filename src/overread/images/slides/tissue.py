@@ -23,7 +23,7 @@ from overread.images.slides.artefacts import PENS, glass_marks, large_pieces, ou
 from overread.images.slides.slide import Slide, read_region
 from overread.images.slides.square_shares import shares, summed
 
-__all__ = ["KINDS", "Tissue", "TissueSettings", "find_tissue"]
+__all__ = ["KINDS", "Tissue", "TissueSettings", "find_tissue", "glass_colour"]
 
 #: What a cell is, by its code.
 KINDS = ("background", "tissue", "pen", "edge", "blur", "bubble")
@@ -173,7 +173,7 @@ def _densities(slide: Slide, mpp: float, progress: Progress) -> NDArray[np.float
         rows = min(_STRIP, height - top)
         pixels[top : top + rows] = read_region(slide, 0.0, top * mpp, width, rows, mpp)
     progress("looking for tissue", height, height)
-    glass = _glass(pixels, slide.background)
+    glass = glass_colour(pixels, slide.background) or _USUAL
     table = np.stack([-np.log10(np.maximum(np.arange(256), 1) / each) for each in glass], axis=1)
     table = np.maximum(table, 0).astype(np.float32)
     unscanned = (pixels == np.array(slide.background, np.uint8)).all(axis=2)
@@ -182,9 +182,10 @@ def _densities(slide: Slide, mpp: float, progress: Progress) -> NDArray[np.float
     return density
 
 
-def _glass(pixels: NDArray[np.uint8], background: tuple[int, int, int]) -> tuple[float, float, float]:
-    """The colour of empty glass: the median of bright cells without much colour that were scanned; a usual one where there
-    are none."""
+@checked
+def glass_colour(pixels: NDArray[np.uint8], background: tuple[int, int, int]) -> tuple[float, float, float] | None:
+    """The colour of empty glass in pixels (H, W, 3) of a slide: the median of what is bright, has little colour and was scanned;
+    of what was not scanned (``background``) where there is no other, None where hardly anything is bright."""
     low, high = pixels.min(axis=2), pixels.max(axis=2)
     bright = (low >= _BRIGHT) & (high - low <= _PLAIN)
     scanned = bright & ~(pixels == np.array(background, np.uint8)).all(axis=2)
@@ -192,7 +193,7 @@ def _glass(pixels: NDArray[np.uint8], background: tuple[int, int, int]) -> tuple
         if cells.sum() >= max(16, 0.002 * cells.size):
             red, green, blue = np.median(pixels[cells], axis=0).tolist()
             return red, green, blue
-    return _USUAL
+    return None
 
 
 def _threshold(spread: NDArray[np.float32], settings: TissueSettings) -> float:

@@ -7,7 +7,6 @@ not the label, not the photograph of the whole glass, not a thumbnail. A tile wi
 from __future__ import annotations
 
 import itertools
-import logging
 import math
 import mmap
 import os
@@ -25,7 +24,7 @@ from numpy.typing import NDArray
 
 from overread.core.errors import ImageError, InputError, checked
 from overread.images.formats.jpeg import require_picture
-from overread.images.formats.tiff import require_directories
+from overread.images.formats.tiff import quiet_tifffile, require_directories
 from overread.images.outlines.annotation_xml import Element, parse_xml
 from overread.images.slides.files.handles import CACHE, SlideHeader
 
@@ -35,10 +34,12 @@ MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _TILE = 2**24
 _PAGES = 4096
 _REDUCED = 1  # bit of NewSubfileType
-#: Compressions: none, LZW, deflate, JPEG, PackBits, LZMA, Zstandard, WebP, JPEG XL, JPEG 2000; not as Aperio numbers it.
-#: Of JPEG, and of JPEG 2000 as TIFF and as Aperio number it.
+#: Compressions whose bytes are those of samples and nothing else: none, LZW, deflate as two number it, PackBits, LZMA, Zstandard.
+PLAIN = (1, 5, 8, 32946, 32773, 34925, 50000)
+#: JPEG, and JPEG 2000 as TIFF and as Aperio number it.
 JPEG, JPEG_2000 = 7, (33003, 33004, 33005, 34712)
-_COMPRESSIONS = (1, 5, 7, 8, 32773, 32946, 34712, 34925, 34933, 50000, 50001, 50002, 52546)
+#: What is decoded here: these, PNG, WebP, JPEG XL; JPEG 2000 not as Aperio numbers it.
+_COMPRESSIONS = (*PLAIN, JPEG, 34712, 34933, 50001, 50002, 52546)
 #: What tifffile reads; the formats of other makers place their tiles in ways of their own.
 READ_HERE = ("aperio", "ome-tiff", "generic-tiff")
 #: Makers of scanners by a tag and what stands in it: description, software, XMP, and a tag of Hamamatsu's.
@@ -72,7 +73,7 @@ class TileFile:
     def __init__(self, path: str) -> None:
         import tifffile
 
-        _quiet()
+        quiet_tifffile()
         require_sound(path)
         self._number, self._lock = next(_NUMBERS), threading.Lock()
         self._size = os.stat(path).st_size
@@ -216,7 +217,7 @@ def tiff_slide_kind(path: str) -> str:
     """
     import tifffile
 
-    _quiet()
+    quiet_tifffile()
     try:
         require_sound(path)
         with tifffile.TiffFile(path, is_ndpi=False, is_lsm=False, is_scanimage=False) as tiff:
@@ -250,12 +251,6 @@ def require_sound(path: str) -> None:
             raise ImageError("this is not a TIFF")
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             require_directories(data, _PAGES)
-
-
-def _quiet() -> None:
-    log = logging.getLogger("tifffile")
-    if not log.handlers:  # a damaged file is told by our error, not on stderr
-        log.addHandler(logging.NullHandler())
 
 
 # -- which pages are levels -----------------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import struct
 from pathlib import Path
 from typing import Any
@@ -12,16 +11,17 @@ from numpy.typing import NDArray
 
 from overread.core.errors import ImageError, InputError, checked
 from overread.core.phrases import count
+from overread.images.formats.tiff import quiet_tifffile
 from overread.images.outlines.polygons import object_polygons
-from overread.images.slides.files.tiled_tiff import require_sound
+from overread.images.slides.files.tiled_tiff import PLAIN, require_sound
 from overread.images.slides.lesion_files.drawn_outlines import DrawnOutline, DrawnOutlines
 
 #: Microns of a pixel at which a label image is looked at, or the next finer level that it holds.
 LABEL_MPP = 4.0
 #: Cells of a label image that are kept; of a larger slide they are coarser.
 _MOST_CELLS, _MOST_OUTLINES = 100_000_000, 100_000
-#: Compressions without loss: none, LZW, deflate, PackBits, LZMA, Zstandard, and CCITT of bilevel ones.
-_LOSSLESS = (1, 2, 3, 4, 5, 8, 32946, 32773, 34925, 50000)
+#: Compressions without loss: those of samples alone, and CCITT of bilevel ones.
+_LOSSLESS = (*PLAIN, 2, 3, 4)
 
 
 @checked
@@ -33,9 +33,7 @@ def read_label_slide(path: Path, width: int, height: int, mpp: float) -> DrawnOu
     """
     import tifffile
 
-    log = logging.getLogger("tifffile")
-    if not log.handlers:  # a damaged file is told by our error, not on stderr
-        log.addHandler(logging.NullHandler())
+    quiet_tifffile()
     require_sound(str(path))
     try:
         with tifffile.TiffFile(path) as file:
