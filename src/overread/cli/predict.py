@@ -106,18 +106,11 @@ def _outline(
 ) -> None:
     """Outline the objects of images, a folder, a zip or a table of them."""
     from overread.cases.sources.mask_files import microns
-    from overread.cases.sources.new_images import holds_images, image_cases
-    from overread.cli.console import output_folder
-    from overread.core.errors import one_of
-    from overread.learning.predict import load_model
+    from overread.cases.sources.new_images import image_cases
     from overread.study.cells.new_outlines import outline_new
 
-    model = load_model(folder)
-    table = len(given) == 1 and not holds_images(given[0])
-    usual = "hash" if table and model.about.names_salt else "keep"
-    hide = one_of(names or usual, ("keep", "hash"), "names") == "hash"
-    layout, kept = _layout(model, layout), (*columns.subgroups, *columns.keep_columns)
-    output_folder(str(home), home)
+    model, table, hide, layout = _opened(folder, given, layout, names, home)
+    kept = (*columns.subgroups, *columns.keep_columns)
     with bars() as progress:
         if table:
             cases = _table_of(model, given[0], columns, layout, progress)
@@ -139,22 +132,15 @@ def _read_slides(
 ) -> None:
     """Map slides of a table, a folder or one by one, and say what they show."""
     from overread.cases.sources.mask_files import microns
-    from overread.cases.sources.new_images import holds_images, image_cases
+    from overread.cases.sources.new_images import image_cases
     from overread.cases.sources.outline_files import slides_among
-    from overread.cli.console import output_folder
-    from overread.core.errors import one_of
     from overread.learning.inputs import new_cases
-    from overread.learning.predict import load_model
     from overread.study.slides.new_slides import read_new_slides
     from overread.study.slides.slide_rule import SlideReading
 
-    model = load_model(folder)
+    model, table, hide, layout = _opened(folder, given, layout, names, home)
     reading = SlideReading.load(folder / "model" if (folder / "model").is_dir() else folder)
-    table = len(given) == 1 and not holds_images(given[0])
-    usual = "hash" if table and model.about.names_salt else "keep"
-    hide = one_of(names or usual, ("keep", "hash"), "names") == "hash"
-    layout, kept = _layout(model, layout), (*columns.subgroups, *columns.keep_columns)
-    output_folder(str(home), home)
+    kept = (*columns.subgroups, *columns.keep_columns)
     with bars() as progress:
         if table:
             roles = {name: getattr(columns, name) or None for name in (*PREDICTED, *OF_SLIDES)}
@@ -190,6 +176,22 @@ def _read_slides(
         if (path := home / name).exists()
     ]
     end(written, ["overread", "evaluate", made.answers] if columns.label else ["overread", "serve", folder])
+
+
+def _opened(folder: Path, given: Sequence[str], layout: Layout, names: str, home: Path) -> tuple[Model, bool, bool, Layout]:  # fmt: skip
+    """The model, whether a table was given, whether names are hidden, and the layout with the model's answer to who is the same patient;
+    the folder of what is written can be written into."""
+    from overread.cases.sources.new_images import holds_images
+    from overread.cli.console import output_folder
+    from overread.core.errors import one_of
+    from overread.learning.predict import load_model
+
+    model, table = load_model(folder), len(given) == 1 and not holds_images(given[0])
+    usual = "hash" if table and model.about.names_salt else "keep"
+    hide = one_of(names or usual, ("keep", "hash"), "names") == "hash"
+    layout = _layout(model, layout)
+    output_folder(str(home), home)
+    return model, table, hide, layout
 
 
 def _table_of(model: Model, table: str, columns: Columns, layout: Layout, progress: Progress) -> Cases:

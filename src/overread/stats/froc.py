@@ -60,6 +60,7 @@ def _search(
     best = np.full(len(where), -math.inf)
     np.maximum.at(best, lesion[on], np.where(np.isnan(scores[on]), -math.inf, scores[on]))
     reason = "no images" if not images else f"{bad} of {len(scores)} scores are not finite" if bad else ""
+    reason = reason or ("" if len(where) else "0 lesions")
     return _Search(where, best, place[~on], scores[~on], patient_codes(patients, images), reason)
 
 
@@ -111,7 +112,7 @@ def froc_curve(
     [[0.0, 0.0, 0.5, 0.5], [0.0, 0.5, 0.5, 1.0], [inf, 0.9, 0.5, 0.4]]
     """
     found = _search(lesion_image, mark_image, score, hit, images, None)
-    if found.reason or not len(found.best):
+    if found.reason:
         return np.empty(0), np.empty(0), np.empty(0)
     steps = _Steps.of(found)
     false, true = steps(np.ones((1, images), np.uint16))
@@ -145,8 +146,8 @@ def froc(
     """
     names = _names(rates)
     found = _search(lesion_image, mark_image, score, hit, images, patients)
-    if reason := found.reason or ("" if len(found.best) else "0 lesions"):
-        return [found.undefined(name, reason) for name in names]
+    if found.reason:
+        return [found.undefined(name, found.reason) for name in names]
     statistic, many = _sensitivities(found, names, rates)
     return bootstrap([statistic], found.patients, images=many, level=level, resamples=resamples, seed=seed)
 
@@ -176,11 +177,8 @@ def froc_difference(
     """
     names = _names(rates)
     sides = [_search(lesion_image, *marks, images, patients) for marks in (first, second)]
-    if any(found.reason or not len(found.best) for found in sides):
-        a, b = (
-            [found.undefined(name, found.reason or ("" if len(found.best) else "0 lesions") or "the other is undefined") for name in names]
-            for found in sides
-        )  # fmt: skip
+    if any(found.reason for found in sides):
+        a, b = ([found.undefined(name, found.reason or "the other is undefined") for name in names] for found in sides)
         return [without(*pair, pair[0] if pair[0].undefined else pair[1]) for pair in zip(a, b, strict=True)]
     made = [_sensitivities(found, names, rates) for found in sides]
     return bootstrap_difference(made[0][0], made[1][0], sides[0].patients, images=max(many for _, many in made),
@@ -256,8 +254,7 @@ def afroc_area(
     found = _search(lesion_image, mark_image, score, hit, images, patients)
     held = np.bincount(found.lesion_image, minlength=images)
     clear = np.arange(images) if all_images else np.flatnonzero(held == 0)
-    lost = "" if len(found.best) else "0 lesions"
-    if reason := found.reason or lost or ("" if len(clear) else "0 images without lesions"):
+    if reason := found.reason or ("" if len(clear) else "0 images without lesions"):
         return found.undefined(name, reason)
     worst = np.full(images, -math.inf)
     np.maximum.at(worst, found.false_image, found.false_score)

@@ -79,18 +79,20 @@ class RunContext:
         return cases
 
     @cached_property
+    def _known(self) -> Cases | None:
+        """The table as far as it is there; codes in place of names are no matter here."""
+        path = self.folder / "cases.csv"
+        return self.table or (Cases.load(path) if path.exists() else None)
+
+    @property
     def dense(self) -> bool:
         """Whether the answer is an image in which objects are outlined."""
-        path = self.folder / "cases.csv"
-        known = self.table or (Cases.load(path) if path.exists() else None)
-        return known is not None and known.target.task.dense
+        return self._known is not None and self._known.target.task.dense
 
-    @cached_property
+    @property
     def slides(self) -> bool:
         """Whether the images are slides, of which tiles are looked at."""
-        path = self.folder / "cases.csv"
-        known = self.table or (Cases.load(path) if path.exists() else None)
-        return known is not None and known.slides
+        return self._known is not None and self._known.slides
 
     def usable(self) -> Cases:
         """The cases without those that the audit or the split set aside."""
@@ -213,20 +215,21 @@ def refuse_seen(model: Model, test: Cases) -> None:
 @checked
 def outlines_objects(folder: Path) -> bool:
     """Whether a run, or a model, outlines objects; said by its files, without loading it. False where there is none."""
-    for path in (folder / "cases.target.json", folder / "model" / "model.json", folder / "model.json"):
-        if path.exists():
-            held = read_fields(path).get("target")
-            return held is not None and build(Target, held, where=path.name).task.dense
-    return False
+    file, about = _description(folder)
+    held = about.get("target")
+    return held is not None and build(Target, held, where=file).task.dense
 
 
 @checked
 def reads_slides(folder: Path) -> bool:
     """Whether a run, or a model, is one of slides; said by its files, without loading it. False where there is none."""
-    for path in (folder / "cases.target.json", folder / "model" / "model.json", folder / "model.json"):
-        if path.exists():
-            return bool(read_fields(path).get("planes", {}).get("slides", False))
-    return False
+    return bool(_description(folder)[1].get("planes", {}).get("slides", False))
+
+
+def _description(folder: Path) -> tuple[str, dict[str, Any]]:
+    """The file that says what a run, or a model, is asked, and what it holds; nothing where there is none."""
+    paths = (folder / "cases.target.json", folder / "model" / "model.json", folder / "model.json")
+    return next(((path.name, read_fields(path)) for path in paths if path.exists()), ("", {}))
 
 
 @checked

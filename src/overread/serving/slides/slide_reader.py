@@ -11,7 +11,7 @@ from typing import Any
 from overread.cases.cases import Cases, outline_paths, paths
 from overread.cases.split import Split
 from overread.core.errors import InputError, OverreadError, checked
-from overread.core.files import cores, read_fields
+from overread.core.files import cores
 from overread.evaluation.decision.class_decision import load_operating_points
 from overread.learning.device import pick_device
 from overread.learning.model import Model
@@ -20,6 +20,7 @@ from overread.serving.slides.run_slides import RunSlide, SlidesOfRun
 from overread.study.context import RunContext, predictions_of, reads_slides
 from overread.study.outline_steps import file_names, image_keys
 from overread.study.question import Study
+from overread.study.slides.slide_rule import FILE, SlideReading
 
 #: Whose slides are shown, in this order: those that taught the model would look better than it is.
 PARTS = ("test", "tuning")
@@ -102,6 +103,5 @@ def _threshold(folder: Path, positive: str) -> float:
 
 def _map_threshold(folder: Path) -> float:
     """The probability from which a place is called a lesion, as tuning slides chose it."""
-    path = folder / "model" / "slides.json"
-    held = read_fields(path).get("threshold") if path.exists() else None
-    return float(held) if isinstance(held, (int, float)) else math.nan
+    path = folder / "model" / FILE
+    return SlideReading.load(path.parent).threshold if path.exists() else math.nan

@@ -18,7 +18,6 @@ from overread.study.slides.slide_rule import SlideReading
 
 
 @checked
-@checked
 def exported_lesions(folder: Path, part: str = "test") -> Iterator[SlideLesions]:
     """What was found on each slide of a part of a run, from the threshold of tuning slides on, under the names that its maps have there.
 
