@@ -11,7 +11,7 @@ from overread.learning.recipe import LEARNED_FUSIONS, Recipe
 from overread.networks import weights as stores
 from overread.networks.backbones import preferred
 
-__all__ = ["TURNED_AND_STAINED", "settle_bags", "settle_recipe"]
+__all__ = ["TURNED_AND_STAINED", "refuse_unfit_recipe", "settle_bags", "settle_recipe"]
 
 #: What Liu 2017 (arXiv:1703.02442, section 3, "augmentation") does to tiles: all eight orientations alike, brightness by up to
 #: 64 / 255, saturation by up to .25, hue by up to .04 and contrast by up to .75 of theirs. Contrast is about mid-grey here.
@@ -23,6 +23,42 @@ AT_A_TIME = 64
 
 
 @checked
+def refuse_unfit_recipe(recipe: Recipe) -> None:
+    """Raise :class:`InputError` for what goes with no tiles of slides: a size, a fusion, a score, members; before any is read."""
+    (refuse_unfit_bags if recipe.tiles.pooling == "attention" else refuse_unfit_tiles)(recipe)
+
+
+@checked
+def refuse_unfit_tiles(recipe: Recipe) -> None:
+    """The same of tiles that are taught by their own labels."""
+    _refuse_size_and_members(recipe)
+    if len(recipe.tiles.mpp) == 1 and recipe.fusion != "single":
+        raise InputError("tiles of one magnification have nothing to be fused", given=f"fusion {recipe.fusion}",
+                         todo="name several: --set tiles.mpp=[0.5,1,2]; or leave fusion out")  # fmt: skip
+
+
+@checked
+def refuse_unfit_bags(recipe: Recipe) -> None:
+    """The same of bags of tiles, which are taught by the label of their slide."""
+    tiles = recipe.tiles
+    if len(tiles.mpp) > 1:
+        raise InputError("bags are of tiles of one magnification", given=f"tiles.mpp={', '.join(tiles.views)}", todo="name one, or leave tiles.pooling out")  # fmt: skip
+    _refuse_size_and_members(recipe)
+    if tiles.score != "auto":
+        raise InputError("attention answers for a slide by itself, and no score of its heat map is used", given=f"tiles.score={tiles.score}",
+                         todo="leave tiles.score out, or tiles.pooling")  # fmt: skip
+    if recipe.fusion not in ("single", *LEARNED_FUSIONS[1:], "mean"):
+        raise InputError("the tiles of a slide have no views and no order", given=f"fusion {recipe.fusion}", todo="choose gated-attention, attention or mean")  # fmt: skip
+
+
+def _refuse_size_and_members(recipe: Recipe) -> None:
+    if recipe.image_size not in (0, recipe.tiles.size):
+        raise InputError("tiles are shown as they are", given=f"image_size={recipe.image_size}, tiles.size={recipe.tiles.size}", todo="leave out image_size, or set tiles.size")  # fmt: skip
+    if recipe.members > 1:
+        raise InputError("one network is taught on tiles", given=f"members={recipe.members}", todo="leave members out, and compare or average runs")  # fmt: skip
+
+
+@checked
 def settle_recipe(
     recipe: Recipe, *, weights: str | Path | None = None, device: str = "cpu"
 ) -> tuple[Recipe, tuple[Decision, ...]]:  # fmt: skip
@@ -30,18 +66,12 @@ def settle_recipe(
 
     Raises :class:`InputError` for a size, a fusion or members that do not go with tiles.
     """
+    refuse_unfit_tiles(recipe)
     tiles, told = recipe.tiles, list[Decision]()
-    if recipe.image_size not in (0, tiles.size):
-        raise InputError("tiles are shown as they are", given=f"image_size={recipe.image_size}, tiles.size={tiles.size}", todo="leave out image_size, or set tiles.size")  # fmt: skip
-    if recipe.members > 1:
-        raise InputError("one network is taught on tiles", given=f"members={recipe.members}", todo="leave members out, and compare or average runs")  # fmt: skip
     recipe = recipe.changed(image_size=tiles.size, members=1)
     if len(tiles.mpp) > 1 and recipe.fusion == "single":
         recipe = recipe.changed(fusion="concat")
         told.append(Decision("magnifications", ", ".join(tiles.views), "µm a pixel, centred on the same point: a dense layer on the features of all (fusion concat)"))  # fmt: skip
-    if len(tiles.mpp) == 1 and recipe.fusion != "single":
-        raise InputError("tiles of one magnification have nothing to be fused", given=f"fusion {recipe.fusion}",
-                         todo="name several: --set tiles.mpp=[0.5,1,2]; or leave fusion out")  # fmt: skip
     if recipe.method == "auto":
         names = (recipe.backbone,) if recipe.backbone else preferred(device)
         found = next((name for name in names if stores.find(name, folder=weights) is not None), "")
@@ -68,21 +98,11 @@ def settle_bags(recipe: Recipe, *, weights: str | Path | None = None) -> tuple[R
 
     Raises :class:`InputError` for what does not go with them.
     """
+    refuse_unfit_bags(recipe)
     tiles, told = recipe.tiles, list[Decision]()
-    if len(tiles.mpp) > 1:
-        raise InputError("bags are of tiles of one magnification", given=f"tiles.mpp={', '.join(tiles.views)}", todo="name one, or leave tiles.pooling out")  # fmt: skip
-    if recipe.image_size not in (0, tiles.size):
-        raise InputError("tiles are shown as they are", given=f"image_size={recipe.image_size}, tiles.size={tiles.size}", todo="leave out image_size, or set tiles.size")  # fmt: skip
-    if recipe.members > 1:
-        raise InputError("one network is taught on tiles", given=f"members={recipe.members}", todo="leave members out, and compare or average runs")  # fmt: skip
-    if tiles.score != "auto":
-        raise InputError("attention answers for a slide by itself, and no score of its heat map is used", given=f"tiles.score={tiles.score}",
-                         todo="leave tiles.score out, or tiles.pooling")  # fmt: skip
     if recipe.fusion == "single":
         recipe = recipe.changed(fusion="gated-attention")
         told.append(Decision("fusion", "gated-attention", "a slide is tumour where any of its tiles is, and nobody said which (Ilse 2018)"))  # fmt: skip
-    if recipe.fusion not in (*LEARNED_FUSIONS[1:], "mean"):
-        raise InputError("the tiles of a slide have no views and no order", given=f"fusion {recipe.fusion}", todo="choose gated-attention, attention or mean")  # fmt: skip
     recipe = recipe.changed(image_size=tiles.size, members=1, views=recipe.views or 1)
     if recipe.method == "auto":
         names = (recipe.backbone,) if recipe.backbone else preferred("cpu")

@@ -541,7 +541,7 @@ def open_study(study: Study, folder: Path, progress: Progress = silent) -> tuple
     if cases.target.task.dense:
         outline_steps.refuse_points(rule)
     if cases.slides:
-        lesion_tables.refuse_unfit_slides(cases)
+        lesion_tables.refuse_unfit_slides(cases, recipe_of(study) if study.training.recipe else None)
     require_decidable(cases.target, rule=rule.decide, costs=rule.cost_matrix or None)
     if study.training.recipe:
         from overread.learning.recipe import refuse_unfit

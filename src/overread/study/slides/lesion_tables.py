@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -36,11 +37,16 @@ TRUE = ("case", "patient", "source", "region", "x", "y", "longest", "area", "gro
 
 
 @checked
-def refuse_unfit_slides(cases: Cases) -> None:
-    """Raise :class:`InputError` where slides are asked for what no heat map tells: anything but one of two classes."""
+def refuse_unfit_slides(cases: Cases, recipe: Any = None) -> None:
+    """Raise :class:`InputError` where slides are asked for what no heat map tells, anything but one of two classes, and for a ``recipe`` (a :class:`.Recipe`, or
+    None) that does not go with tiles."""
     if not cases.target.task.binary:
         raise InputError("slides are told with disease from without, one of two classes", given=cases.target.task.summary,
                          todo="name a column of two classes with --label, or choose two with --where")  # fmt: skip
+    if recipe is not None:
+        from overread.slides.tile_recipe import refuse_unfit_recipe
+
+        refuse_unfit_recipe(recipe)
 
 
 @checked
