@@ -14,9 +14,9 @@ from overread.cases.cases import Cases, paths
 from overread.core.errors import InputError, UnsoundError
 from overread.images.read import read_image
 from overread.images.slides.lesion_outlines import Lesion, Lesions, read_lesions
-from overread.images.slides.slide import Level, Slide, open_slide
+from overread.images.slides.slide import Level, Slide, open_slide, slide_at
 from overread.images.slides.tile_settings import Tiles
-from overread.images.slides.tissue import Tissue
+from overread.images.slides.tissue import Tissue, tissue_key
 from overread.slides import drawn_tiles
 from overread.slides.drawn_tiles import (
     ASIDE,
@@ -49,6 +49,12 @@ def circle(x: float, y: float, radius: float, group: str = "", excluded: bool = 
 @pytest.fixture(scope="module")
 def places(tiny_slides, slide_cache):
     return find_places(tiny_slides, np.arange(8), TILES, slide_cache, threads=2)
+
+
+def test_tissue_is_that_of_the_cache(places, tiny_slides, slide_cache):
+    """Of the audit's, where the settings are the same; each slide's is kept for its heat map."""
+    kept = {path.name for path in (slide_cache / "slides").glob("tissue-*.png")}
+    assert {f"tissue-{tissue_key(slide_at(one), TILES.tissue)}.png" for one in paths(tiny_slides)} <= kept
 
 
 def test_what_a_place_is_by_every_micron_of_it():

@@ -81,7 +81,7 @@ def test_a_second_call_reads_nothing_again(cases, slide_model, tmp_path, monkeyp
     def refuse(*given, **named):
         raise AssertionError("read again")
 
-    monkeypatch.setattr("overread.slides.slide_maps.find_tissue", refuse)
+    monkeypatch.setattr("overread.slides.slide_maps.cached_tissue", refuse)
     monkeypatch.setattr("overread.slides.map_slide.read_block", refuse)
     kept = cases.take(np.array([0, 1]))
     again = map_slides(model, kept, home, names[:2])
@@ -140,6 +140,18 @@ def test_tissue_that_is_damaged_is_found_anew(left, cases, slide_model, tmp_path
     assert again.maps == first.maps
     (home / "m.tissue.of.json").write_text("{")
     assert map_slides(model, cases.take(np.array([0])), home, ["m"]).maps == first.maps
+
+
+def test_tissue_that_was_found_before_is_taken_from_the_cache(cases, slide_model, tmp_path, monkeypatch):
+    model, two, cache = slide_model(Redness(), TILES), cases.take(np.array([0, 1])), tmp_path / "cache"
+    first = map_slides(model, two, tmp_path / "maps", ["m0", "m1"], cache=cache)
+    monkeypatch.setattr("overread.images.slides.tissue.find_tissue", None)
+    again = map_slides(model, two, tmp_path / "again", ["m0", "m1"], cache=cache)
+    assert {row: held.about for row, held in again.maps.items()} == {
+        row: held.about for row, held in first.maps.items()
+    }
+    with pytest.raises(TypeError):
+        map_slides(model, two, tmp_path / "anew", ["m0", "m1"], cache=tmp_path / "other")
 
 
 def test_two_slides_cannot_have_one_file(cases, slide_model, tmp_path):

@@ -33,7 +33,7 @@ from overread.images.read import content_digest
 from overread.images.slides.lesion_outlines import Lesions, read_lesions
 from overread.images.slides.slide import Slide, open_slide, slide_seconds
 from overread.images.slides.tile_settings import Tiles
-from overread.images.slides.tissue import Tissue, find_tissue
+from overread.images.slides.tissue import Tissue, cached_tissue
 from overread.slides.map_grid import NO_SHARE, enough_tissue, grid_of, middles
 from overread.tasks.target import Target
 
@@ -250,7 +250,7 @@ def _survey(address: str, outlines: str, digest: str, tiles: Tiles, tumour: list
     lesions = read_lesions(outlines, slide, tumour=tumour) if outlines else Lesions()
     codes = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) if path.exists() else None
     if codes is None:
-        codes = classify(slide, find_tissue(slide, tiles.tissue), lesions, tiles)
+        codes = classify(slide, cached_tissue(slide, tiles.tissue, folder), lesions, tiles)
         with publish(path) as beside:
             beside.write_bytes(cv2.imencode(".png", codes)[1].tobytes())
     many = [int((codes == code).sum()) for code in (NORMAL, TUMOUR)]

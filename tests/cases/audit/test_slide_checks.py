@@ -14,8 +14,11 @@ from overread.cases.audit.audit import audit, shortcut_risk
 from overread.cases.audit.fingerprints import take_fingerprints
 from overread.cases.audit.shortcut import shortcut, shortcut_scores
 from overread.cases.audit.slide_checks import SlideRows, check_slides, describe_slides, unusable_slides
-from overread.cases.cases import outline_paths
+from overread.cases.cases import outline_paths, paths
+from overread.images.slides.slide import slide_at
 from overread.images.slides.slide_description import NO_SLIDE, describe_slide
+from overread.images.slides.tile_settings import Tiles
+from overread.images.slides.tissue import tissue_key
 
 SPOT = (640.0, 640.0, 220.0)
 
@@ -145,6 +148,12 @@ def test_rows_are_kept_until_slide_or_outlines_change(study, seen, monkeypatch):
     describe_slides(cases, np.ones(len(cases), bool), threads=1, cache=folder / "cache")
     assert len(asked) == 1
     file.write_text(before)
+
+
+def test_tissue_that_the_audit_found_waits_for_training_and_for_maps(study, seen):
+    folder, cases = study
+    kept = {path.name for path in (folder / "cache" / "slides").glob("*.png")}
+    assert kept == {f"tissue-{tissue_key(slide_at(one), Tiles().tissue)}.png" for one in paths(cases)}
 
 
 def test_a_description_against_what_was_drawn(tmp_path):

@@ -6,12 +6,21 @@ import cv2
 import numpy as np
 import pytest
 import tifffile
+from tests.fixtures.drawn_slides import slide_pixels, write_slide
 
 from overread.core.errors import ImageError, InputError
 from overread.images.slides import tissue as module
 from overread.images.slides.artefacts import large_pieces, pen_marks
 from overread.images.slides.slide import Level, Slide, open_slide
-from overread.images.slides.tissue import KINDS, Tissue, TissueSettings, find_tissue, glass_colour
+from overread.images.slides.tissue import (
+    KINDS,
+    Tissue,
+    TissueSettings,
+    cached_tissue,
+    find_tissue,
+    glass_colour,
+    tissue_key,
+)
 
 #: Microns of a pixel of the pictures, and the colours of glass, eosin and haematoxylin on it.
 MPP = 2.0
@@ -284,3 +293,28 @@ def test_the_colour_of_glass_is_told_apart_from_what_was_not_scanned_and_from_ti
     assert glass_colour(pixels, (255, 255, 255)) == (240, 242, 236)
     assert glass_colour(pixels[20:], (255, 255, 255)) == (255, 255, 255)  # there is no other
     assert glass_colour(pixels[:5], (255, 255, 255)) is None
+
+
+def test_tissue_is_found_once_for_all_who_ask_and_anew_for_other_settings(monkeypatch, tmp_path):
+    path = write_slide(tmp_path / "a.tif", slide_pixels([(640.0, 640.0, 220.0)], seed=1))
+    slide, plain, asked = open_slide(path), TissueSettings(), []
+
+    def found(slide, settings):
+        asked.append(settings)
+        return find_tissue(slide, settings)
+
+    monkeypatch.setattr(module, "find_tissue", found)
+    first, again = (cached_tissue(slide, plain, tmp_path / "kept") for _ in range(2))
+    assert (first.kinds == again.kinds).all()
+    assert (first.mpp, first.threshold, first.settings) == (again.mpp, again.threshold, again.settings)
+    assert asked == [plain]
+    cached_tissue(slide, TissueSettings(mpp=32.0), tmp_path / "kept")
+    cached_tissue(open_slide(write_slide(tmp_path / "b.tif", slide_pixels((), seed=2))), plain, tmp_path / "kept")
+    assert len(asked) == 3
+    (kept,) = (tmp_path / "kept").glob(f"tissue-{tissue_key(slide, plain)}.png")
+    for left in (b"", b"\x89PNG torn"):
+        kept.write_bytes(left)
+        assert (cached_tissue(slide, plain, tmp_path / "kept").kinds == first.kinds).all()
+    assert len(asked) == 5
+    (tmp_path / "file").write_text("")
+    assert (cached_tissue(slide, plain, tmp_path / "file").kinds == first.kinds).all()  # nothing can be kept there

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -77,11 +78,12 @@ def describe_slides(
 
     Slides that are not ``readable`` (N,) have a row of nothing; one that cannot be read through has its reason in ``error``.
     ``threads``: processes, 0 for as many as there are cores. ``cache``: a folder that keeps rows by path, size and time of
-    change of the slide and of its outlines.
+    change of the slide and of its outlines, and the tissue of slides by their content.
     """
     require(len(readable) == len(cases), "each slide is readable or not", given=f"{len(readable)} for {len(cases)}")
     slides, outlines, tumour = paths(cases), outline_paths(cases), list(cases.planes.tumour)
-    tasks = [(slide, file, tumour) for slide, file in zip(slides, outlines, strict=True)]
+    masks = "" if cache is None else str(Path(cache) / "slides")
+    tasks = [(slide, file, tumour, masks) for slide, file in zip(slides, outlines, strict=True)]
     return _KEPT.describe(describe_slide, tasks, _keys(slides, outlines, tumour, readable), what="looking at slides", threads=threads,
                           seconds=slide_seconds(slides), progress=progress, cache=cache)  # fmt: skip
 

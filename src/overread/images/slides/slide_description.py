@@ -13,7 +13,7 @@ from overread.images.read import naming
 from overread.images.slides.lesion_outlines import Lesions, read_lesions
 from overread.images.slides.slide import Slide, open_slide
 from overread.images.slides.stain import StainMatrix, slide_stain
-from overread.images.slides.tissue import KINDS, Tissue, find_tissue
+from overread.images.slides.tissue import KINDS, Tissue, TissueSettings, cached_tissue, find_tissue
 
 #: The description of a slide of which nothing is known. ``pen``, ``edge``, ``blur``, ``bubble``: shares of all that is not
 #: glass; ``tissue``, ``lesion_area``: mm²; ``outlines``: those of lesions, not of areas to be ignored;
@@ -26,8 +26,9 @@ NO_SLIDE: dict[str, Any] = {
 
 
 @checked
-def describe_slide(address: str, outlines: str, tumour: list[str]) -> dict[str, Any]:
-    """The keys of :data:`NO_SLIDE` for one slide and the file of its outlines (blank: none).
+def describe_slide(address: str, outlines: str, tumour: list[str], cache: str = "") -> dict[str, Any]:
+    """The keys of :data:`NO_SLIDE` for one slide and the file of its outlines (blank: none). ``cache``: a folder that keeps
+    the tissue, blank for none.
 
     Outlines that cannot be read have their reason in ``outline_error``. Raises :class:`ImageError` where the slide cannot
     be read. Made to be run by :func:`overread.core.sandbox.contained`.
@@ -35,7 +36,7 @@ def describe_slide(address: str, outlines: str, tumour: list[str]) -> dict[str, 
     with naming(address):
         where = parse(address)
         slide = open_slide(where.path, mpp=where.mpp)
-        tissue = find_tissue(slide)
+        tissue = cached_tissue(slide, TissueSettings(), cache) if cache else find_tissue(slide)
         found = NO_SLIDE | _tissue(slide, tissue) | _stain(slide_stain(where, "macenko"))
     if outlines:
         found |= {"outlined": True} | _outlines(outlines, slide, tissue, tumour)

@@ -8,6 +8,7 @@ background within its cells.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,17 +17,19 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from overread.core.errors import ImageError, InputError, checked, one_of, require
-from overread.core.files import build, publish, read_json, require_file, write_json
+from overread.core.errors import ImageError, InputError, UnavailableError, checked, one_of, require
+from overread.core.files import build, fingerprint, publish, read_json, require_file, write_json
 from overread.core.progress import Progress, silent
 from overread.images.slides.artefacts import PENS, glass_marks, large_pieces, out_of_focus, pen_marks
-from overread.images.slides.slide import Slide, read_region
+from overread.images.slides.slide import Slide, read_region, slide_digest
 from overread.images.slides.square_shares import shares, summed
 
-__all__ = ["KINDS", "Tissue", "TissueSettings", "find_tissue", "glass_colour"]
+__all__ = ["KINDS", "Tissue", "TissueSettings", "cached_tissue", "find_tissue", "glass_colour", "tissue_key"]
 
 #: What a cell is, by its code.
 KINDS = ("background", "tissue", "pen", "edge", "blur", "bubble")
+#: Of what is kept: raised when tissue is found in another way.
+_FOUND = 1
 #: Rows of cells that are read at once.
 _STRIP = 512
 #: Cells that a mask may have, some 30 bytes each: at 16 µm a slide of 92 × 92 mm.
@@ -121,7 +124,8 @@ class Tissue:
         """Read what :meth:`save` wrote. Raises :class:`InputError` for what is missing or damaged."""
         path = Path(path).with_suffix(".png")
         about = read_json(path.with_suffix(".json"))
-        codes = cv2.imdecode(np.frombuffer(require_file(path).read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
+        data = np.frombuffer(require_file(path).read_bytes(), np.uint8)
+        codes = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if len(data) else None
         if codes is None or codes.ndim != 2 or codes.dtype != np.uint8 or codes.max(initial=0) >= len(KINDS):
             raise InputError("the mask of tissue is damaged", given=path.name, todo="make it again")
         try:
@@ -160,6 +164,27 @@ def find_tissue(slide: Slide, settings: TissueSettings = TissueSettings(), *, pr
     for name, cells in (("tissue", tissue), ("blur", blur), ("bubble", bubbles), ("edge", edges), ("pen", ink)):
         kinds[cells] = KINDS.index(name)
     return Tissue(kinds, settings.mpp, threshold, settings)
+
+
+@checked
+def tissue_key(slide: Slide, settings: TissueSettings) -> str:
+    """What the tissue of a slide depends on: its content, its microns and the settings, hashed."""
+    return fingerprint([_FOUND, slide_digest(slide.path), slide.mpp, settings])
+
+
+@checked
+def cached_tissue(slide: Slide, settings: TissueSettings, folder: str | os.PathLike[str]) -> Tissue:
+    """As :func:`find_tissue`, kept in ``folder``: audit, training and heat maps ask for that of the same slides.
+
+    What is damaged there is found again, and what cannot be written is not kept. Raises :class:`ImageError`.
+    """
+    path = Path(folder) / f"tissue-{tissue_key(slide, settings)}.png"
+    with suppress(InputError):  # none, or one that a full disk left
+        return Tissue.load(path)
+    found = find_tissue(slide, settings)
+    with suppress(UnavailableError):
+        found.save(path)
+    return found
 
 
 def _densities(slide: Slide, mpp: float, progress: Progress) -> NDArray[np.float32]:

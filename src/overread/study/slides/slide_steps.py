@@ -76,7 +76,7 @@ def _mapped(
     """The maps of a part and its true lesions; the tables of both, and of what was looked at, are written."""
     home, resources, names = context.folder / "predictions", context.study.resources, file_names(cases)
     mapped = map_slides(model, cases, home / MAPS, names, threshold=threshold, device=resources.device, threads=resources.threads,
-                        workers=resources.threads, progress=context.progress, say=context.say)  # fmt: skip
+                        workers=resources.threads, cache=context.cache, progress=context.progress, say=context.say)  # fmt: skip
     lesions, keyed = lesions_of(cases, context.say), replace(cases, table=cases.table.assign(case=image_keys(cases)))
     save_places(
         found_places(keyed, mapped.maps, lesions, model.about.recipe.tiles.radius), home / PLACES / f"{part}.csv"
