@@ -17,6 +17,7 @@ from overread.explanation.explain import explain
 from overread.explanation.verdict import Criterion
 from overread.images.preprocess import load
 from overread.learning.device import to_tensor
+from overread.serving.page_files import page_files
 from overread.serving.reading_room import case_of
 
 
@@ -99,6 +100,18 @@ def test_the_page_works_without_anything_from_elsewhere(opened):
     assert "http" not in page.text.replace("http-equiv", "")
     assert "<script>" not in page.text
     assert " style=" not in page.text
+
+
+@pytest.mark.parametrize("name", ["index.html", "slides.html"])
+def test_each_page_says_what_it_is_not_and_asks_for_a_token(name):
+    """What is around the subject of a page is written once, and no page comes without it; what it is made of is not served."""
+    held = page_files()
+    page = held[name].data.decode()
+    for said in ("Not a medical device.", 'id="token-box"', 'id="key-list"', 'id="to-about"', "<noscript>", "</html>"):
+        assert said in page
+    assert "{%" not in page
+    assert "{{" not in page
+    assert not any("j2" in other or "frame.html" in other for other in held)
 
 
 def test_metrics_count_what_was_asked(opened):

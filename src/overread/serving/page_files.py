@@ -8,6 +8,8 @@ import re
 from dataclasses import dataclass
 from importlib import resources
 
+from jinja2 import DictLoader, Environment, StrictUndefined
+
 from overread.core.errors import checked, require
 
 #: What the page's own files may do: run our script and style, show pictures, ask this server. Nothing inline.
@@ -17,6 +19,8 @@ _KINDS = {"html": "text/html; charset=utf-8", "css": "text/css; charset=utf-8", 
           "svg": "image/svg+xml", "png": "image/png", "json": "application/json", "txt": "text/plain; charset=utf-8"}  # fmt: skip
 #: Where they lie: the page of images, that of slides, and the viewer that it uses, as its authors published it.
 _FOLDERS = (("page",), ("slides", "page"), ("slides", "page", "openseadragon"))
+#: How pages are made of what is around each of them: header, caution, keys, token.
+_TEMPLATE, _FRAME = "j2", "frame.html.j2"
 _SCRIPT = re.compile(r"<script(?![^>]*\bsrc=)[^>]*>(.*?)</script>", re.DOTALL | re.IGNORECASE)
 
 
@@ -32,14 +36,23 @@ class PageFile:
 @checked
 def page_files() -> dict[str, PageFile]:
     """The files of the page by their names, as the wheel has them."""
-    found = {}
+    read = dict[str, bytes]()
     for folder in _FOLDERS:
         for file in resources.files("overread.serving").joinpath(*folder).iterdir():
-            ending = file.name.rpartition(".")[2]
-            if file.is_file() and ending in _KINDS:
-                require(file.name not in found, "two files of the page have one name", given=file.name)
-                found[file.name] = PageFile(file.read_bytes(), _KINDS[ending])
-    return found
+            if file.is_file() and file.name.rpartition(".")[2] in (*_KINDS, _TEMPLATE):
+                require(file.name not in read, "two files of the page have one name", given=file.name)
+                read[file.name] = file.read_bytes()
+    templates = {name: read.pop(name).decode() for name in list(read) if name.endswith(f".{_TEMPLATE}")}
+    pages = Environment(
+        loader=DictLoader(templates),
+        autoescape=True,
+        trim_blocks=True,
+        keep_trailing_newline=True,
+        undefined=StrictUndefined,
+    )
+    for name in set(templates) - {_FRAME}:
+        read[name.removesuffix(f".{_TEMPLATE}")] = pages.get_template(name).render().encode()
+    return {name: PageFile(data, _KINDS[name.rpartition(".")[2]]) for name, data in read.items()}
 
 
 @checked

@@ -3,18 +3,17 @@
 import { answer, inWords, make, methodList, number, percent, verdict } from "./answer.js";
 import { isZip, unzipped } from "./archive.js";
 import { legend } from "./colours.js";
+import { at, dialogs, facts, isAway, listen, problem, put, quiet, watch } from "./frame.js";
 import { neighbours } from "./neighbours.js";
 import * as outlines from "./outlines.js";
 import { rendered, section } from "./markdown.js";
 import { decoded, pictures, thumbnail } from "./picture.js";
-import { Problem, alive, form, get, lines, onToken, open, post, text } from "./server.js";
+import { Problem, form, get, lines, post, text } from "./server.js";
 import { Viewer } from "./viewer.js";
 
-const at = (id) => document.getElementById(id);
-const put = (id, ...children) => at(id).replaceChildren(...children);
 const BATCH = 50; // files of a request: progress, and a stop that costs little
 
-const state = { about: null, cases: [], shown: null, work: null, token: null, unfit: new Set(), number: 0 };
+const state = { about: null, cases: [], shown: null, work: null, unfit: new Set(), number: 0 };
 const viewer = new Viewer(at("canvas"), told);
 
 // -- files in -----------------------------------------------------------------------------------------------------------
@@ -142,24 +141,11 @@ function spoken({ name, opinion }) {
 // -- what is said -------------------------------------------------------------------------------------------------------
 
 function say(words) { at("said").textContent = words; }
-function quiet() { put("trouble"); }
 
 function trouble(error, again = null) {
   say("");
-  const away = error instanceof Problem && error.status === 0;
-  const button = again && away ? make("button", "", "Try again") : "";
-  if (button) button.addEventListener("click", () => { quiet(); again(); });
-  put("trouble", make("p", "", make("strong", "", away ? "Connection lost. " : "Not read. "), error.message), ...(error.id ? [make("p", "soft small", `Id of this answer: ${error.id}`)] : []), ...(button ? [button] : []));
-  if (away) watch();
-}
-
-/** Say when the server is there again. */
-async function watch() {
-  if (state.watching) return;
-  state.watching = true;
-  while (!(await alive())) await new Promise((done) => setTimeout(done, 3000));
-  state.watching = false;
-  if (at("trouble").firstChild) { quiet(); say("The server answers again."); }
+  problem("Not read. ", error, isAway(error) ? again : null);
+  if (isAway(error)) watch(() => say("The server answers again."));
 }
 
 // -- the cases of this session ------------------------------------------------------------------------------------------
@@ -386,8 +372,7 @@ function beside(kept, near) {
   const image = near.thumbnail ? make("img") : make("p", "none", "no picture");
   if (near.thumbnail) Object.assign(image, { src: near.thumbnail, alt: `Known case: ${near.label}` });
   put("neighbour-other", image, make("figcaption", "", "Known case"));
-  const facts = [["Label", near.label], ["Source", near.source || "not known"], ["Distance", number(near.distance)]];
-  put("neighbour-facts", ...facts.flatMap(([name, value]) => [make("dt", "", name), make("dd", "", value)]));
+  facts("neighbour-facts", [["Label", near.label], ["Source", near.source || "not known"], ["Distance", number(near.distance)]]);
   at("neighbour").showModal();
 }
 
@@ -439,9 +424,8 @@ async function about() {
   try {
     await ready();
     const { version, task, outcomes, limits, volume, model_card: card } = state.about;
-    const facts = [["Asked", task], ["Answers", outcomes.join(", ")], ["Sees", volume ? "volumes" : "images"], ["Made with", `overread ${version}`],
-      ["Takes", `${limits.upload_megabytes} MB and ${limits.files} files at a time, images of ${limits.megapixels} megapixels, ${limits.images_a_minute || "any number of"} a minute`]];
-    put("facts", ...facts.flatMap(([name, value]) => [make("dt", "", name), make("dd", "", value)]));
+    facts("facts", [["Asked", task], ["Answers", outcomes.join(", ")], ["Sees", volume ? "volumes" : "images"], ["Made with", `overread ${version}`],
+      ["Takes", `${limits.upload_megabytes} MB and ${limits.files} files at a time, images of ${limits.megapixels} megapixels, ${limits.images_a_minute || "any number of"} a minute`]]);
     const trained = card ? section(await text("model-card"), "Data") : "";
     const link = make("a", "", "The whole model card (opens in a new tab)");
     Object.assign(link, { href: "model-card", target: "_blank", rel: "noopener" });
@@ -474,38 +458,6 @@ const KEYS = [
   ["+ −", "in the picture: zoom", {}], ["← ↑ → ↓", "in the picture: move, with Shift further", {}], ["Page up, Page down", "in the picture: slices, as the wheel does", {}],
   ["Shift or right button and drag", "window: sideways its width, up and down its level", {}], ["Ctrl and wheel", "zoom", {}], ["Esc", "closes what is open", {}],
 ];
-const PRESSED = Object.assign({}, ...KEYS.map(([, , does]) => does));
-
-function pressed(event) {
-  if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
-  if (event.target.matches("input:not([type=range], [type=radio], [type=checkbox], [type=file]), select, textarea") || !at("single").checked) return;
-  const does = PRESSED[event.key];
-  if (!does) return;
-  event.preventDefault();
-  does();
-}
-
-/** Ask for the token, until one is right; whatever waits for it goes on then. */
-function token() {
-  state.token ??= new Promise((done) => {
-    const box = at("token-box");
-    at("enter").onsubmit = async (event) => {
-      event.preventDefault();
-      const given = at("token").value;
-      try {
-        await open(given);
-        at("token").value = "";
-        at("token-said").textContent = "";
-        box.close();
-        state.token = null;
-        done();
-      } catch (error) { at("token-said").textContent = error.message; at("token").select(); }
-    };
-    box.oncancel = (event) => event.preventDefault();
-    box.showModal();
-  });
-  return state.token;
-}
 
 // -- wiring ---------------------------------------------------------------------------------------------------------------
 
@@ -535,13 +487,10 @@ function wire() {
   document.addEventListener("dragleave", (event) => { if (!event.relatedTarget) document.body.classList.remove("over"); });
   document.addEventListener("drop", async (event) => { event.preventDefault(); document.body.classList.remove("over"); take(await dropped(event.dataTransfer)); });
   document.addEventListener("paste", (event) => { if (event.clipboardData.files.length) { event.preventDefault(); take([...event.clipboardData.files]); } });
-  document.addEventListener("keydown", pressed);
   on("clear", "click", clear);
   on("stop", "click", () => state.work?.abort());
-  on("to-about", "click", about);
-  on("to-keys", "click", () => at("keys").showModal());
-  for (const close of document.querySelectorAll(".close")) close.addEventListener("click", () => close.closest("dialog").close());
-  put("key-list", ...KEYS.flatMap(([keys, words]) => [make("dt", "", make("kbd", "", keys)), make("dd", "", words)]));
+  dialogs(about);
+  listen(KEYS);
   on("tool-pan", "click", () => viewer.setTool("pan"));
   on("tool-window", "click", () => viewer.setTool("window"));
   on("zoom-in", "click", () => viewer.zoomBy(1.25));
@@ -558,7 +507,6 @@ function wire() {
   on("method", "change", () => { at("method").dataset.asked = at("method").value; if (state.shown) explain(state.shown); });
   on("target", "change", () => { if (state.shown) { state.shown.target = at("target").value; explain(state.shown); } });
   opacity(60);
-  onToken(token);
 }
 
 wire();

@@ -3,14 +3,13 @@
 import { make, percent } from "./answer.js";
 import { legend } from "./colours.js";
 import { Deep, inMicrons, magnification, scaleBar } from "./deep.js";
-import { Problem, alive, get, onToken, open, text } from "./server.js";
+import { at, dialogs, facts, isAway, listen, problem, put, quiet, watch } from "./frame.js";
+import { get, text } from "./server.js";
 
-const at = (id) => document.getElementById(id);
-const put = (id, ...children) => at(id).replaceChildren(...children);
 const MOST = 300; // lesions in a list
 const AROUND = 600; // microns around a lesion that is gone to
 
-const state = { about: null, all: [], shown: null, slide: null, items: new Map(), token: null, pointer: null, threshold: 0.5 };
+const state = { about: null, run: null, all: [], shown: null, slide: null, items: new Map(), pointer: null, threshold: 0.5 };
 const deep = new Deep(at("deep"), at("marks"), { told, failed });
 
 // -- the list of slides -----------------------------------------------------------------------------------------------------
@@ -20,7 +19,7 @@ async function start() {
   state.about = await get("about");
   at("to-report").hidden = !state.about.report;
   at("to-card").hidden = !state.about.model_card;
-  Object.assign(state, { run: await get("slides") });
+  state.run = await get("slides");
   state.all = state.run.slides;
   at("task").textContent = state.run.positive ? `looked at for: ${state.run.positive}` : "";
   for (const part of [...new Set(state.all.map((each) => each.part))]) at("part").append(option(part, PARTS[part] ?? part));
@@ -110,8 +109,7 @@ function opened(slide) {
     ? `${slide.threshold === null ? "No threshold was chosen on tuning slides; it begins at 0.5." : `The threshold of tuning slides is ${slide.threshold.toFixed(3)}.`} A square is ${inMicrons(slide.cell)} wide; from afar it shows the highest of those it covers.`
     : "There is no heat map of this slide.";
   at("outlined").hidden = !slide.outlines.length;
-  const facts = [["Size", `${inMicrons(slide.width)} × ${inMicrons(slide.height)}`], ["Finest pixel", `${+slide.mpp.toPrecision(4)} µm${slide.objective ? `, objective ${slide.objective}×` : ""}`]];
-  put("slide-facts", ...facts.flatMap(([name, value]) => [make("dt", "", name), make("dd", "", value)]));
+  facts("slide-facts", [["Size", `${inMicrons(slide.width)} × ${inMicrons(slide.height)}`], ["Finest pixel", `${+slide.mpp.toPrecision(4)} µm${slide.objective ? `, objective ${slide.objective}×` : ""}`]]);
   put("slide-notes", ...slide.facts.map((fact) => make("li", "", fact)));
   at("facts-box").hidden = false;
   magnifications(slide);
@@ -250,26 +248,14 @@ function flip(id, name) {
 // -- what is said ---------------------------------------------------------------------------------------------------------------
 
 function say(words) { at("said").textContent = words; }
-function quiet() { put("trouble"); }
 function busy(words) {
   at("stage-wait").textContent = words;
   at("stage-wait").hidden = !words;
 }
 
 function trouble(error, again) {
-  const away = error instanceof Problem && error.status === 0, button = make("button", "", "Try again");
-  button.type = "button";
-  button.addEventListener("click", () => { quiet(); again(); });
-  put("trouble", make("p", "", make("strong", "", away ? "Connection lost. " : "Not shown. "), error.message), ...(error.id ? [make("p", "soft small", `Id of this answer: ${error.id}`)] : []), ...(again ? [button] : []));
-  if (away && again) watch(again);
-}
-
-async function watch(again) {
-  if (state.watching) return;
-  state.watching = true;
-  while (!(await alive())) await new Promise((done) => setTimeout(done, 3000));
-  state.watching = false;
-  if (at("trouble").firstChild) { quiet(); again(); }
+  problem("Not shown. ", error, again);
+  if (isAway(error) && again) watch(again);
 }
 
 /** A tile did not come: say once why, in the server's words. */
@@ -287,9 +273,8 @@ function about() {
   at("about").showModal();
   if (!state.about) return;
   const { task, outcomes, version } = state.about, { run } = state;
-  const facts = [["Asked", task], ["Answers", outcomes.join(", ")], ["Slides", `${state.all.length}, of which ${state.all.filter(({ missing }) => missing).length} are not where they were`],
-    ["Threshold", run?.threshold === null || !run ? "none was frozen" : `a score of ${run.threshold.toFixed(3)}, frozen on tuning slides`], ["Made with", `overread ${version}`], ...(run?.facts ?? []).map((fact) => ["Note", fact])];
-  put("facts", ...facts.flatMap(([name, value]) => [make("dt", "", name), make("dd", "", value)]));
+  facts("facts", [["Asked", task], ["Answers", outcomes.join(", ")], ["Slides", `${state.all.length}, of which ${state.all.filter(({ missing }) => missing).length} are not where they were`],
+    ["Threshold", run?.threshold === null || !run ? "none was frozen" : `a score of ${run.threshold.toFixed(3)}, frozen on tuning slides`], ["Made with", `overread ${version}`], ...(run?.facts ?? []).map((fact) => ["Note", fact])]);
 }
 
 const neighbour = (by) => {
@@ -311,56 +296,25 @@ const KEYS = [
   ["?", "these keys", { "?": () => at("keys").showModal() }],
   ["Wheel, or two fingers", "zoom", {}], ["Esc", "closes what is open", {}],
 ];
-const PRESSED = Object.assign({}, ...KEYS.map(([, , does]) => does));
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
-function pressed(event) {
-  if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
+/** Arrows move the slide where it has the focus; elsewhere they are those of the page. */
+function moved(event) {
   const arrow = ARROWS[event.key];
-  if (arrow) {
-    if (!event.target.closest?.("#stage")) return; // elsewhere arrows are those of the page
-    event.preventDefault();
-    deep.move(...arrow.map((way) => way * (event.shiftKey ? 240 : 60)));
-    return;
-  }
-  if (event.target.matches("input:not([type=range], [type=checkbox]), select, textarea") || !at("single").checked) return;
-  const does = PRESSED[event.key];
-  if (!does) return;
+  if (!arrow || !event.target.closest?.("#stage")) return Boolean(arrow);
   event.preventDefault();
-  does();
-}
-
-/** Ask for the token, until one is right; whatever waits for it goes on then. */
-function token() {
-  state.token ??= new Promise((done) => {
-    const box = at("token-box");
-    at("enter").onsubmit = async (event) => {
-      event.preventDefault();
-      try {
-        await open(at("token").value);
-        at("token").value = at("token-said").textContent = "";
-        box.close();
-        state.token = null;
-        done();
-      } catch (error) { at("token-said").textContent = error.message; at("token").select(); }
-    };
-    box.oncancel = (event) => event.preventDefault();
-    box.showModal();
-  });
-  return state.token;
+  deep.move(...arrow.map((way) => way * (event.shiftKey ? 240 : 60)));
+  return true;
 }
 
 // -- wiring ----------------------------------------------------------------------------------------------------------------------
 
 function wire() {
   const on = (id, what, does) => at(id).addEventListener(what, does);
-  document.addEventListener("keydown", pressed);
   on("part", "change", listed);
   on("order", "change", listed);
-  on("to-about", "click", about);
-  on("to-keys", "click", () => at("keys").showModal());
-  for (const close of document.querySelectorAll(".close")) close.addEventListener("click", () => close.closest("dialog").close());
-  put("key-list", ...KEYS.flatMap(([keys, words]) => [make("dt", "", make("kbd", "", keys)), make("dd", "", words)]));
+  dialogs(about);
+  listen(KEYS, moved);
   on("zoom-in", "click", () => deep.zoomBy(1.5));
   on("zoom-out", "click", () => deep.zoomBy(1 / 1.5));
   on("whole", "click", () => deep.whole());
@@ -381,7 +335,6 @@ function wire() {
   canvas.setAttribute("aria-describedby", "stage-keys");
   legend(at("scale").querySelector("canvas"), false);
   setOpacity(55);
-  onToken(token);
 }
 
 wire();
