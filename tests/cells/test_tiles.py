@@ -7,6 +7,8 @@ import pytest
 from overread.cells import tiles
 from overread.cells.native_store import Native
 from overread.cells.tiles import scaled, shrunk
+from overread.images.augment import Augmentation, draw
+from overread.images.slides.stain import perturb
 from overread.networks.instance_heads import Segmentation
 
 
@@ -69,3 +71,22 @@ def test_a_tile_over_the_border_of_a_large_image_reads_only_what_it_sees(monkeyp
     tiles._warped(native, np.array([[1.0, 0, -9], [0, 1, 380]]), Segmentation(tile=64, zoom=1), 1)
     assert read
     assert max(map(max, read)) < 72
+
+
+def test_stains_vary_in_what_was_scanned_and_not_in_its_negative_or_its_grey():
+    """Stain is varied as elsewhere (:func:`.stain.perturb`), before a tile is turned into its negative or loses its colours."""
+    rng = np.random.default_rng(0)
+    held = np.round(rng.uniform(40, 200, (64, 64, 3))).astype(np.float32) / 255
+    how = draw(Augmentation(stain=0.2), seed=0, epoch=0, samples=[0], size=(64, 64), channels=3)
+
+    def shown(**asked):
+        asked = Segmentation(**{"invert": 0.0, "grey": 0.0} | asked)
+        made = tiles.Tiles(None, np.array([0]), 1, asked, None, None, Augmentation(stain=0.2), None)
+        return made._recoloured(held, 0, 0, how, 0)
+
+    varied = shown()
+    restated = perturb((held * 255).astype(np.uint8), *how.stain[0]) / 255
+    assert np.abs(varied - held).max() > 0.05
+    assert np.abs(np.minimum(varied, 1) - restated).max() < 0.003
+    assert np.allclose(shown(invert=1.0), 1 - varied, atol=1e-6)
+    assert np.ptp(shown(grey=1.0), axis=-1).max() < 1e-6

@@ -112,6 +112,12 @@ class Enlarged:
 
 
 @checked
+def enlarged(source: Source, times: float) -> Source:
+    """An image at ``times`` its size; itself where that is 1."""
+    return Enlarged(source, times) if times > 1 else source
+
+
+@checked
 def places_of(side: int, times: float) -> NDArray[np.int64]:
     """Of each pixel of a side the one of the enlarged side that lies over its middle, (side,).
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from overread.cases.cases import Cases, paths
-from overread.cells.enlarged import Enlarged, Middle, magnification, median_across, widest
+from overread.cells.enlarged import Enlarged, Middle, enlarged, magnification, median_across, widest
 from overread.cells.native_store import histograms, levels_of, whole_numbers
 from overread.cells.tiled import Held, Reading, Source, cut_bands, read_bands
 from overread.core.errors import ImageError, checked, require
@@ -50,7 +50,7 @@ def _each(
     model: Model, cases: Cases, device: str, threads: int, progress: Progress, say: Say
 ) -> Iterator[tuple[int, Outlines]]:
     failed: list[ImageError] = []
-    enlarged: list[float] = []
+    larger: list[float] = []
     addresses = paths(cases)
     tasks = ((address, model.about.recipe.window) for address in addresses)
     for row, pixels in enumerate(contained(read_pixels, tasks, workers=1)):
@@ -58,12 +58,12 @@ def _each(
             failed.append(pixels)
         else:
             outlines, times = _segmented(model, pixels, device, threads)
-            enlarged += [times] if times > 1 else []
+            larger += [times] if times > 1 else []
             yield row, outlines
         progress("outlining objects", row + 1, len(addresses))
-    if enlarged:
+    if larger:
         say(
-            f"  images enlarged since their objects are small: {len(enlarged)} of {len(addresses)}, at most {max(enlarged):g} times (as in training; segmentation.enlarge)"
+            f"  images enlarged since their objects are small: {len(larger)} of {len(addresses)}, at most {max(larger):g} times (as in training; segmentation.enlarge)"
         )
     if failed:
         say(f"  images that cannot be read: {len(failed)} of {len(addresses)} — {failed[0].reason or failed[0]}")
@@ -144,7 +144,7 @@ def cut_source(
         areas = here
         write(top, labels)
 
-    shown = Enlarged(source, times) if times > 1 else source
+    shown = enlarged(source, times)
     joined = cut_bands(read_bands(reading, shown, levels, progress), shown.size, reading.shown, model.about.cutting,
                        shown.smaller(counted) if isinstance(shown, Enlarged) else counted)  # fmt: skip
     numbers, votes = joined.numbers()
@@ -176,7 +176,7 @@ def times_of(reading: Reading, cutting: Cutting, source: Source, levels: NDArray
 
 def _across(reading: Reading, cutting: Cutting, source: Source, times: float, levels: NDArray[np.float32]) -> float:
     """How many pixels the median object found is across, as the network sees the image as it is; NaN where none is."""
-    shown = Enlarged(source, times) if times > 1 else source
+    shown = enlarged(source, times)
     areas = np.zeros(0, np.int64)
 
     def count(top: int, labels: NDArray[np.int32]) -> None:

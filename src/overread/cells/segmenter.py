@@ -16,7 +16,7 @@ from overread.cases.cases import Cases, mask_paths, paths
 from overread.cases.split import Split
 from overread.cells.cut_search import snapshot_precision, tune
 from overread.cells.dense_losses import dense_loss
-from overread.cells.enlarged import ACROSS, MOST, Enlarged, enlarged_labels, magnification, median_across
+from overread.cells.enlarged import ACROSS, MOST, enlarged, enlarged_labels, magnification, median_across
 from overread.cells.instance_cut import Maps
 from overread.cells.native_store import NativeStore, pack_native
 from overread.cells.segment import reading_of, times_of
@@ -484,10 +484,8 @@ def whole_maps(reading: Reading, source: Source, levels: NDArray[np.float32]) ->
 
 def _maps_of(reading: Reading, data: SegmentationData, row: int, times: NDArray[np.float64]) -> Maps:
     """What the network says of an image, enlarged as the size of its true objects asks for."""
-    held = Held(data.store.rows[row].pixels)
-    return whole_maps(
-        reading, Enlarged(held, float(times[row])) if times[row] > 1 else held, data.store.rows[row].levels
-    )
+    native = data.store.rows[row]
+    return whole_maps(reading, enlarged(Held(native.pixels), float(times[row])), native.levels)
 
 
 def _truth_of(data: SegmentationData, row: int, times: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -110,14 +110,16 @@ class Tiles:
     def _recoloured(
         self, pixels: NDArray[np.float32], entry: int, epoch: int, drawn: Drawn, place: int
     ) -> NDArray[np.float32]:
-        """On the scale of the levels, without rounding: negative, grey, colours, blur, gamma, noise."""
+        """On the scale of the levels, without rounding: stain, negative, grey, colours, blur, gamma, noise."""
+        if (
+            drawn.stain[place] != [[1.0], [0.0]]
+        ).any():  # first: a negative has no stain, and grey would be coloured again
+            (density,) = stain_maps(drawn.stain[place : place + 1]).astype(np.float32)
+            pixels = np.exp(np.log(np.maximum(pixels, DARKEST_STAIN)) @ density[:, :-1].T - density[:, -1])
         if float(random.uniform(self.seed, epoch, entry, "negative")) < self.segmentation.invert:
             pixels = 1 - pixels
         if pixels.shape[-1] > 1 and float(random.uniform(self.seed, epoch, entry, "grey")) < self.segmentation.grey:
             pixels = np.repeat(pixels.mean(axis=-1, keepdims=True), pixels.shape[-1], axis=-1)
-        if (drawn.stain[place] != [[1.0], [0.0]]).any():
-            (density,) = stain_maps(drawn.stain[place : place + 1]).astype(np.float32)
-            pixels = np.exp(np.log(np.maximum(pixels, DARKEST_STAIN)) @ density[:, :-1].T - density[:, -1])
         colours = drawn.colours[place].astype(np.float32)
         pixels = pixels @ colours[:, :-1].T + colours[:, -1]
         if drawn.blur[place] > 0.05:
