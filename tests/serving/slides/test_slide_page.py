@@ -20,12 +20,12 @@ from served_slides import COLOUR, LESIONS, MPP, PATCH, SIZE, shown_slides
 WAIT = 30_000
 HOSTILE = "<img src=x onerror=alert(1)>"
 TOKEN = "a token of the test, long enough"
-#: Whether all tiles in sight are there and nothing moves.
+#: Whether all tiles in sight are there and nothing moves; a layer that is quite transparent asks for no tiles.
 STILL = """(() => {
     const { world, viewport } = OpenSeadragon.getViewer(document.getElementById("deep")), items = [...Array(world.getItemCount()).keys()].map((at) => world.getItemAt(at));
     const here = viewport.getCenter(true), there = viewport.getCenter(false), zoom = viewport.getZoom(true) / viewport.getZoom(false);
     const layers = ["heat-map", "skipped"].filter((name) => document.getElementById(name === "skipped" ? "skipped-on" : "heat-on").checked && (name === "skipped" || !document.getElementById("heat").disabled));
-    return items.length > 0 && items.every((item) => item.getFullyLoaded()) && layers.every((name) => items.some((item) => item.overreadLayer === name))
+    return items.length > 0 && items.every((item) => item.getOpacity() === 0 || item.getFullyLoaded()) && layers.every((name) => items.some((item) => item.overreadLayer === name))
         && Math.abs(zoom - 1) < 1e-4 && here.distanceTo(there) < 1e-5;
 })()"""
 
@@ -159,6 +159,12 @@ def test_the_threshold_and_the_opacity_change_the_heat_map(page):
     settled(page)
     assert np.abs(pixels(page) - bare)[150:].max() < 12, "below the small picture, which is fitted anew"
     assert page.inner_text("#opacity-words") == "0 %"
+    page.fill("#threshold", "900")
+    page.wait_for_timeout(300)
+    settled(page)
+    page.fill("#opacity", "55")
+    settled(page)
+    assert page.locator("#deep").screenshot() == at_most, "laid while it could not be seen, it is there when it can"
 
 
 def test_lesions_are_gone_to_by_list_and_by_key(page):
