@@ -42,13 +42,10 @@ def image_cases(
     flat = _members(first) if len(given) == 1 and not dicom_export.is_tree(first) else []
     if flat or len(given) > 1:
         read = _listed([str(first.parent / name) for name in flat] or given, target)
-        read = (
-            as_slides(read)
-            if planes.slides
-            else arranged(read, Planes(frames=planes.frames))
-            if planes.frames
-            else read
-        )
+        if planes.slides:
+            read = as_slides(read)
+        elif planes.frames:
+            read = arranged(read, Planes(frames=planes.frames))
     else:
         read = read_images(first, target, names="keep", planes=planes, layout=layout)
         read = _with_flat_images(read, first, layout) if dicom_export.is_tree(first) else read

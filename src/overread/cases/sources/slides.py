@@ -14,10 +14,11 @@ import numpy as np
 import pandas as pd
 
 from overread.cases.cases import OUTLINES, Cases
-from overread.cases.sources.tables import SLIDES, numbered
+from overread.cases.sources.tables import numbered
 from overread.core.errors import InputError, checked, one_of
 from overread.core.phrases import count
 from overread.images.address import file_of, parse
+from overread.images.slides.files.handles import SLIDE_ENDINGS
 from overread.images.slides.slide import is_slide
 
 #: Whether a table's images are slides: found out by their content, or said.
@@ -40,7 +41,7 @@ def are_slides(images: Sequence[str], root: str | Path, how: str = "auto") -> bo
         return False
     files = pd.Series([file_of(image) for image in images], dtype=object)
     names = files.str.lower()
-    sure = names.str.endswith(SLIDES).to_numpy(bool)
+    sure = names.str.endswith(SLIDE_ENDINGS).to_numpy(bool)
     either = np.flatnonzero(names.str.endswith(_EITHER).to_numpy(bool))
     few = either[np.linspace(0, len(either) - 1, min(_LOOKED_AT, len(either))).astype(np.int64)]
     base = Path(root)

@@ -18,6 +18,7 @@ from overread.cases.sources.workbook import OLD, is_workbook, read_sheet
 from overread.core.errors import InputError, checked, nearest
 from overread.core.identifiers import MISSING, identifiers
 from overread.core.phrases import count
+from overread.images.slides.files.handles import SLIDE_ENDINGS
 
 #: Nothing is said of the layout: everything is found out.
 PLAIN = Layout()
@@ -27,11 +28,9 @@ NO_PATIENT = "patient: no column says who the patient is, so each image counts a
 MAX_COLUMNS = 10_000
 _HEAD = 8 << 20  # characters in which the header, and each cell, must end
 
-#: Endings of files that are slides and nothing else.
-SLIDES = (".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".svslide", ".vms", ".vmu")
 #: Endings of files that are taken for images; the content decides later what they are.
 ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm", ".dicom", ".bmp", ".jp2", ".j2k", ".webp", ".nii", ".nii.gz",
-           ".nrrd", ".mha", ".mhd", *SLIDES)  # fmt: skip
+           ".nrrd", ".mha", ".mhd", *SLIDE_ENDINGS)  # fmt: skip
 
 
 @checked

@@ -27,6 +27,7 @@ from overread.images.outlines.annotation_xml import parse_xml, read_xml
 from overread.images.outlines.outline_shapes import Polygons
 from overread.images.outlines.polygons import ring_area
 from overread.images.outlines.raster import Patch
+from overread.images.slides.files.handles import SLIDE_ENDINGS
 from overread.images.slides.judged_regions import JudgedRegion, judged_regions
 from overread.images.slides.lesion_files.asap_xml import read_asap
 from overread.images.slides.lesion_files.drawn_outlines import (
@@ -419,4 +420,6 @@ def _ends(folder: tuple[str, ...], parts: tuple[str, ...]) -> bool:
 def _stem(name: str) -> str:
     """A name without its ending, in small letters: also ``.ome.tiff``, and the slide's own before that of the outlines."""
     plain = re.sub(r"\.(xml|geojson|json)\Z", "", name.lower())
-    return re.sub(r"(\.ome)?(\.(tiff?|svs|ndpi|mrxs|scn|vms|vmu|bif|svslide|czi|zvi|dcm|zarr))?\Z", "", plain, count=1)
+    return re.sub(
+        rf"(\.ome)?(\.(tiff?|{'|'.join(SLIDE_ENDINGS).replace('.', '')}|czi|zvi|dcm|zarr))?\Z", "", plain, count=1
+    )

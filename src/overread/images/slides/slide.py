@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from overread.core.errors import ImageError, checked, require
 from overread.images.address import Address, parse
 from overread.images.image import Limits, broken_as, file_key, printable, read_bytes
-from overread.images.slides.files.handles import OpenedSlide, borrowed, dropped
+from overread.images.slides.files.handles import SLIDE_ENDINGS, OpenedSlide, borrowed, dropped
 from overread.images.slides.files.tiled_tiff import MAGIC, NO_PYRAMID, READ_HERE, TiledTiff, tiff_slide_kind
 from overread.images.slides.files.vendor_slide import VendorSlide, has_openslide, vendor_of
 
@@ -52,21 +52,8 @@ _BLOCK = 2048
 _LARGEST = 2**28
 #: The class of whole slides in DICOM (PS3.4, B.5).
 _DICOM_SLIDE = b"1.2.840.10008.5.1.4.1.1.77.1.6"
-#: Endings of formats that only OpenSlide tells.
-_VENDOR_ENDINGS = (
-    ".svs",
-    ".ndpi",
-    ".mrxs",
-    ".scn",
-    ".vms",
-    ".vmu",
-    ".bif",
-    ".svslide",
-    ".czi",
-    ".dcm",
-    ".tif",
-    ".tiff",
-)
+#: Endings that the file of a slide may have.
+_ENDINGS = (*SLIDE_ENDINGS, ".czi", ".dcm", ".tif", ".tiff")
 #: Seconds that reading a slide through may take at least, and bytes of a file that the slowest machine reads in one: some 2 million pixels in JPEG.
 _AT_LEAST, _READ_A_SECOND = 3600.0, 200_000
 #: Of the digest: so many blocks of so many bytes, spread evenly.
@@ -224,7 +211,7 @@ def _described(path: str) -> tuple[Slide, tuple[float, float]]:
 
 def _extension(path: str, kind: str) -> Iterator[str]:
     ending = Path(path).suffix.lower()
-    if ending not in _VENDOR_ENDINGS:
+    if ending not in _ENDINGS:
         yield f"extension {ending or 'none'}, content {kind}"
 
 

@@ -17,6 +17,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+#: Endings of files that are slides and nothing else.
+SLIDE_ENDINGS = (".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".svslide", ".vms", ".vmu")
 #: Slides that a thread keeps open.
 HANDLES = 8
 #: Bytes of decoded tiles that a thread keeps, of all its open slides together.
