@@ -128,6 +128,19 @@ def test_paths_are_seen_from_where_the_file_lies(tmp_path) -> None:
     assert study.changed(weights="").seen_from(tmp_path).training.weights == ""
 
 
+def test_a_path_that_means_two_things_is_asked_for(tmp_path) -> None:
+    (tmp_path / "data" / "masks").mkdir(parents=True)
+    (tmp_path / "data" / "t.csv").touch()
+    study = Study.from_flat(table="data/t.csv", mask="masks", image="file")
+    assert study.seen_from(tmp_path).columns.mask == str(tmp_path / "data" / "masks"), "also beside the table"
+    (tmp_path / "masks").mkdir()
+    with pytest.raises(InputError, match="from here and from the table"):
+        study.seen_from(tmp_path)
+    (tmp_path / "masks").rmdir()
+    (tmp_path / "masks").symlink_to(tmp_path / "data" / "masks")
+    assert study.seen_from(tmp_path).columns.mask.endswith("masks"), "both are the same"
+
+
 def test_the_rules_of_consensus_are_those_that_there_are() -> None:
     assert settings(Columns)["consensus"].choices == RULES
 

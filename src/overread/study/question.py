@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from overread.cases.sources.layout import Layout, file_and_part
+from overread.cases.sources.tables import here_or_beside
 from overread.core.errors import ArgumentError, InputError, checked, nearest, one_of, require
 from overread.core.settings import require_allowed, setting, settings
 
@@ -358,15 +359,17 @@ class Study:
         return {"table": self.table} | {name: getattr(getattr(self, group), name) for name, group in _GROUP_OF.items()}
 
     def seen_from(self, folder: Path) -> Study:
-        """The same study with absolute paths, where they were written as seen from ``folder``."""
+        """The same study with absolute paths, where they were written as seen from ``folder``.
+
+        Raises :class:`InputError` for a path that is one thing there and another beside the table.
+        """
         written = {name: text for name, text in self.flat().items() if name in _PATHS and text}
         table = Path(self.table) if self.table else folder
 
         def absolute(text: str) -> str:
             file, part = file_and_part(text)
-            beside = (folder / table).parent / file  # people also write paths as seen from the table
-            found = beside if beside.exists() and not (folder / file).exists() else folder / file
-            return f"{found.absolute()}{part and '=' + part}"
+            found = here_or_beside(file, folder, (folder / table).parent) or (folder / file).absolute()
+            return f"{found}{part and '=' + part}"
 
         moved = {
             name: tuple(map(absolute, text)) if isinstance(text, tuple) else absolute(text)

@@ -45,6 +45,19 @@ def test_a_table_of_slides_is_one_by_its_content(study):
     assert "3 slides without any have no outlined lesion" in told
 
 
+def test_a_folder_named_like_a_column_is_read_and_said(study):
+    table = pd.read_csv(study, dtype=str)
+    table.assign(outlines=["", "outlines/s01.xml", *[""] * (len(table) - 2)]).to_csv(
+        study.parent / "named.csv", index=False
+    )
+    assert sum(map(bool, outline_paths(named(study.parent / "named.csv", outlines="outlines")))) == 1, (
+        "a column comes first"
+    )
+    cases = named(study.parent / "named.csv", outlines=str(study.parent / "outlines"))
+    assert sum(map(bool, outline_paths(cases))) == 3
+    assert "outlines is read as a path, not as the column of that name" in " ".join(cases.notes)
+
+
 def test_slides_no_reads_each_as_an_image(study):
     cases = named(study, slides="no")
     assert not cases.slides

@@ -13,7 +13,7 @@ import pandas as pd
 
 from overread.cases.sources.folders import images_below
 from overread.cases.sources.layout import Layout
-from overread.cases.sources.tables import find, numbered
+from overread.cases.sources.tables import find, here_or_beside, numbered, passed_over
 from overread.core.errors import ImageError, InputError, checked
 from overread.core.phrases import count
 from overread.images.address import file_of
@@ -60,11 +60,12 @@ def find_masks(asked: str, table: pd.DataFrame, images: pd.Series, root: Path) -
         cells = table[column].loc[images.index].astype(str).str.strip().str.replace("\\", "/", regex=False)
         made = _there(cells, root, behind if column == bare else "")
         return replace(made, names=_classes(made.addresses, root))
-    path = next((path for path in (Path(bare), root / bare) if path.exists()), None)
+    path = here_or_beside(bare, Path(), root)
     if path is not None and path.is_dir():
-        return _of_folder(Path(os.path.abspath(path)), images, root, behind)
+        made = _of_folder(path, images, root, behind)
+        return replace(made, notes=(*passed_over(path, table, "mask"), *made.notes))
     if path is not None and is_annotation(bare):
-        return _of_file(Path(os.path.abspath(path)), images, root, behind)
+        return _of_file(path, images, root, behind)
     if bare == BESIDE:
         return _beside(images, root, behind)
     if re.search(r"{(?:folder|stem|name)}", bare):
@@ -251,7 +252,7 @@ def without_masks(asked: str, files: list[str], folder: Path) -> list[str]:
     """The files of a folder that are images and none of the masks that ``asked`` names."""
     bare = asked.partition("#")[0]
     path = next((path for path in (Path(bare), folder / bare) if path.is_dir()), None)
-    below = f"{_from(Path(os.path.abspath(path)), folder)}/" if path is not None and path != folder else ""
+    below = f"{_from(path, folder)}/" if path is not None and path != folder else ""
     if below:
         return [file for file in files if not file.startswith(below)]
     here = {(PurePosixPath(file).parent, PurePosixPath(file).stem) for file in files}

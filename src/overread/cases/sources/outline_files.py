@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +10,7 @@ import pandas as pd
 
 from overread.cases.cases import OUTLINES, ROLES, Cases, Planes
 from overread.cases.sources.slides import are_slides, as_slides
-from overread.cases.sources.tables import find, numbered
+from overread.cases.sources.tables import find, here_or_beside, numbered, passed_over
 from overread.core.errors import ImageError, InputError, checked, require
 from overread.core.phrases import count
 from overread.images.address import file_of
@@ -42,13 +41,13 @@ def find_outlines(asked: str, table: pd.DataFrame, images: pd.Series, root: Path
     if asked in table.columns:
         cells = pd.Series(table.loc[images.index, asked].to_numpy(str), images.index)
         return _of_column(cells.str.strip().str.replace("\\", "/", regex=False), root)
-    path = next((path for path in (root / asked, Path(asked)) if path.exists()), None)
+    path = here_or_beside(asked, Path(), root)
     if path is None:
         find(list(map(str, table.columns)), asked, "outlines")
         raise AssertionError
-    path = Path(os.path.abspath(path))
     if path.is_dir():
-        return _of_folder(path, images, root)
+        made = _of_folder(path, images, root)
+        return replace(made, notes=(*passed_over(path, table, "outlines"), *made.notes))
     if images.nunique() > 1:
         raise InputError("one file of outlines is that of one slide", given=f"{path.name} for {count(images.nunique(), 'slide')}",
                          todo="give a column of the table, or a folder of files named like the slides")  # fmt: skip

@@ -6,6 +6,7 @@ import codecs
 import csv
 import io
 import itertools
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -388,6 +389,26 @@ def find(columns: Sequence[str], name: str, flag: str = "") -> str:
     shown = ", ".join(columns[:30]) + (" …" if len(columns) > 30 else "")
     asked = f" for --{flag}" if flag else ""
     raise InputError(f"there is no column {name!r}{asked}", given=f"columns {shown}", todo=nearest(name, columns))
+
+
+@checked
+def here_or_beside(asked: str, here: Path, root: Path) -> Path | None:
+    """The file or folder ``asked`` as seen from ``here`` or from the table's ``root``, absolute; None where it is in neither.
+
+    Raises :class:`InputError` where it is one thing here and another there.
+    """
+    found = [path for path in (here / asked, root / asked) if path.exists()]
+    if len(found) > 1 and not found[0].samefile(found[1]):
+        raise InputError("a path can be seen from here and from the table, and means two things", given=asked, todo="write the whole path of the one that is meant")  # fmt: skip
+    return Path(os.path.abspath(found[0])) if found else None
+
+
+@checked
+def passed_over(path: Path, table: pd.DataFrame, flag: str) -> tuple[str, ...]:
+    """A note where a path is read and a column of ``table`` has its name, so that it may have been meant."""
+    if path.name not in table.columns:
+        return ()
+    return (f"{flag}: {path.name} is read as a path, not as the column of that name (rename the column to choose it)",)  # fmt: skip
 
 
 @checked

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from scipy import ndimage
 
 from overread.cases.cases import Cases
@@ -30,12 +31,16 @@ def exported_lesions(folder: Path, part: str = "test") -> Iterator[SlideLesions]
         )
     reading, places = SlideReading.load(folder / "model"), read_places(home / PLACES / f"{part}.csv")
     places = places[places["score"] >= reading.threshold]
-    group = Cases.load(folder / "cases.csv").target.positive[0]
-    held = read_places(table)
+    return _each_slide(
+        home / MAPS, read_places(table), reading.threshold, places, Cases.load(folder / "cases.csv").target.positive[0]
+    )
+
+
+def _each_slide(maps: Path, held: pd.DataFrame, threshold: float, places: pd.DataFrame, group: str) -> Iterator[SlideLesions]:  # fmt: skip
     for case, name, mpp in held[["case", "name", "mpp"]].itertuples(index=False):
-        found = HeatMap.load(home / MAPS / f"{name}.tif")
+        found = HeatMap.load(maps / f"{name}.tif")
         codes = found.cells()
-        regions = regions_above(codes, reading.threshold)
+        regions = regions_above(codes, threshold)
         many = int(regions.max(initial=0))
         top = np.asarray(ndimage.maximum(codes, regions, np.arange(1, many + 1)), np.float64) if many else np.empty(0)
         yield SlideLesions(name, group, places.loc[places["case"] == case, ["x", "y", "score", "area"]].reset_index(drop=True), regions,
