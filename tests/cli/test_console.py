@@ -5,8 +5,12 @@ from __future__ import annotations
 import sys
 
 import pytest
+import typer
+from typer.testing import CliRunner
 
 from overread.cli import console
+from overread.cli.options import HelpWithHeadings
+from overread.core.errors import InputError
 
 
 @pytest.fixture
@@ -76,3 +80,21 @@ def test_bars_tell_the_rate_and_the_time_left(monkeypatch: pytest.MonkeyPatch) -
 )  # fmt: skip
 def test_only_what_is_counted_has_a_rate(what: str, speed: float, text: str) -> None:
     assert console._rate(what, speed) == text
+
+
+@pytest.mark.parametrize("made", [False, True])
+def test_a_refused_command_leaves_no_folder_behind(made, tmp_path):
+    app, here = typer.Typer(), tmp_path / "new" / "results"
+
+    @app.command(cls=HelpWithHeadings)
+    def work() -> None:
+        console.output_folder("", here)
+        if made:
+            (here / "table.csv").write_text("a")
+        raise InputError("refused after the folder was made")
+
+    assert isinstance(CliRunner().invoke(app).exception, InputError)
+    assert here.exists() == made
+    here.mkdir(parents=True, exist_ok=True)
+    CliRunner().invoke(app)
+    assert here.exists(), "one that was there stays"

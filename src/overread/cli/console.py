@@ -5,12 +5,13 @@ Lines and bars go to standard error, results to standard output.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -50,7 +51,7 @@ def table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
         typer.echo("  ".join(str(cell).ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
-@contextmanager
+@contextlib.contextmanager
 def bars() -> Iterator[Progress]:
     """A progress bar with the rate and the time left; a line now and then where the output is no terminal."""
     if not sys.stderr.isatty():
@@ -114,7 +115,7 @@ def _lines(every: float = 20.0) -> Progress:
 # -- a run's folder --------------------------------------------------------------------------------------------------
 
 
-@contextmanager
+@contextlib.contextmanager
 def open_run(
     study: Study, folder: Path, cache: str = "", *, offline: bool = False, quiet: bool = False, table: Cases | None = None,
     wait: float = 0.0,
@@ -146,13 +147,19 @@ def number(text: str, option: str) -> float | None:
     return value
 
 
+_made: ContextVar[list[Path]] = ContextVar("folders that this command made", default=[])  # noqa: B039 (set anew by each command)
+
+
 def output_folder(output: str, otherwise: Path) -> Path:
     """The folder for what is written, made before anything is judged: an error after a look at a test set costs the
     look.
 
-    Raises :class:`InputError` if it cannot be made, :class:`UnavailableError` if nothing can be written in it.
+    One that was made here and in which the command wrote nothing, since it was refused, is gone when it ends. Raises
+    :class:`InputError` if it cannot be made, :class:`UnavailableError` if nothing can be written in it.
     """
     folder = Path(output) if output else otherwise
+    if not folder.exists():
+        _made.get().append(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -160,6 +167,19 @@ def output_folder(output: str, otherwise: Path) -> Path:
                          todo="choose another: -o FOLDER") from error  # fmt: skip
     require_room(folder)
     return folder
+
+
+@contextlib.contextmanager
+def without_empty_folders() -> Iterator[None]:
+    """A command, at whose end a folder that :func:`output_folder` made is gone where nothing was written into it."""
+    before = _made.set([])
+    try:
+        yield
+    finally:
+        for folder in _made.get():
+            with contextlib.suppress(OSError):  # not empty, or gone
+                folder.rmdir()
+        _made.reset(before)
 
 
 def require_room(folder: Path) -> None:

@@ -20,6 +20,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from overread.cases.sources.layout import pairs_of
+from overread.cli.console import without_empty_folders
 from overread.core.errors import InputError
 from overread.core.settings import Setting, require_allowed, setting, settings
 from overread.study.question import Columns, OperatingRule, Resources, Study, Training
@@ -289,6 +290,11 @@ class HelpWithHeadings(TyperCommand):
             if hint := _as_share(error, given):
                 error.message = f"{error.message.rstrip('.')}. {hint}"
             raise
+
+    def invoke(self, context: Any) -> Any:
+        """As typer does; a folder that was made for what the command did not come to write is gone afterwards."""
+        with without_empty_folders():
+            return super().invoke(context)
 
     def format_options(self, context: Any, formatter: Any) -> None:
         """Write the arguments, then the options, by their headings."""
