@@ -273,7 +273,7 @@ def _read_all(
             f"  {len(kept.done)} of {count(job.grid.bands, 'row')} of the heat map {'is' if len(kept.done) == 1 else 'are'} there already"
         )
     done, held = 0, list[tuple[Block, NDArray[np.float64], str]]()
-    with _pools(threads, workers) as (reading, computing):
+    with pools(threads, workers) as (reading, computing):
         for number, block, cells, answer in _ahead(job, answers, kept, reading, computing, threads + workers):
             if block is not None and answer is not None:
                 held.append((block, *answer.result()))
@@ -353,7 +353,7 @@ def _answered(answers: TileAnswers, pixels: Future[Pixels]) -> tuple[NDArray[np.
 
 
 @contextmanager
-def _pools(threads: int, workers: int) -> Iterator[tuple[ThreadPoolExecutor, ThreadPoolExecutor]]:
+def pools(threads: int, workers: int) -> Iterator[tuple[ThreadPoolExecutor, ThreadPoolExecutor]]:
     """Threads that read, and threads that compute with one thread of torch each; what was not begun is dropped at an error."""
     before = torch.get_num_threads()
     reading = ThreadPoolExecutor(threads, thread_name_prefix="slide-read")

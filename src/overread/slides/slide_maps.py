@@ -8,32 +8,23 @@ from __future__ import annotations
 
 import math
 import os
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
-
-import numpy as np
 
 from overread.cases.cases import Cases, paths
 from overread.core.errors import ImageError, InputError, UnavailableError, checked, require
-from overread.core.files import cache_folder, cores, read_json, write_json
+from overread.core.files import cache_folder, read_json, write_json
 from overread.core.phrases import count
 from overread.core.progress import Progress, Say, silent, unheard
 from overread.images.slides.slide import Slide, slide_at
 from overread.images.slides.tissue import Tissue, cached_tissue, tissue_key
-from overread.learning.auto import duration
-from overread.learning.device import pick_device
 from overread.learning.model import Model
 from overread.slides.heat_map import HeatMap
-from overread.slides.map_grid import blocks_of, looked_at, read_block
-from overread.slides.map_slide import MOST_WORKERS, MapJob, is_mapped, map_job, map_slide, tiles_of
-from overread.slides.tile_answers import TileAnswers, largest_batch
+from overread.slides.map_forecast import forecast_maps
+from overread.slides.map_slide import MapJob, is_mapped, map_job, map_slide, tiles_of
 
 __all__ = ["SlideMaps", "kept_tissue", "map_slides"]
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -69,7 +60,11 @@ def map_slides(
         say(f"  {count(kept, 'heat map')} {'is' if kept == 1 else 'are'} there already")
     if left := [row for row in rows if row not in there]:
         job, places = _job(model, addresses[left[0]], home, names[left[0]], kept_in), sum(wanted[row] for row in left)
-        say(_forecast(model, job, places, len(left), device, threads, workers))
+        say(
+            forecast_maps(
+                model, job, places=places, slides=len(left), device=device, threads=threads, workers=workers
+            ).line
+        )
     for wait, todo in ((0.0, rows), (-1.0, later)):
         for row in todo:
             try:
@@ -138,35 +133,3 @@ def kept_tissue(model: Model, slide: Slide, path: Path, cache: Path) -> Tissue:
     found.save(path)
     write_json(of, {"of": key})
     return found
-
-
-# -- how long it will take ------------------------------------------------------------------------------------------
-
-
-def _forecast(model: Model, job: MapJob, places: int, slides: int, device: str, threads: int, workers: int) -> str:
-    """What will be read, and about how long that takes by the first block of the first slide."""
-    device = pick_device(device)
-    band = next(number for number in range(job.grid.bands) if looked_at(job.grid, job.tissue, job.tiles, number).any())
-    block = blocks_of(job.grid, looked_at(job.grid, job.tissue, job.tiles, band), band)[0]
-    try:
-        reading, pixels = _timed(lambda: read_block(job.slide, job.grid, job.tiles, block))
-        which = np.flatnonzero(pixels.read)
-    except ImageError:
-        which = np.empty(0, np.int64)
-    tiles = count(places * len(job.tiles.mpp), "tile")
-    head = f"  {tiles} of {count(slides, 'slide')} will be read"
-    if not len(which):
-        return head
-    answers = TileAnswers.of(model, job.slide, device, largest_batch(device))
-    some = pixels.tiles(which[: answers.cells])
-    answers(some)  # the first pass of a network is slower
-    computing = _timed(lambda: answers(some))[0] / len(some)
-    workers = (workers or min(cores(), MOST_WORKERS)) if device == "cpu" else 1
-    each = max(reading / len(block) / (threads or 2), computing / workers)
-    return f"{head} at {places:,} places, about {duration(places * each)}"
-
-
-def _timed(work: Callable[[], T]) -> tuple[float, T]:
-    start = time.perf_counter()
-    found = work()
-    return time.perf_counter() - start, found

@@ -53,7 +53,7 @@ from overread.study import outline_steps
 from overread.study.class_levels import NO_CLASS, cut_classes, judge_levels, tree_judged_by
 from overread.study.context import RunContext, cases_of, predictions_at, predictions_of, refuse_seen
 from overread.study.question import DESPITE, OperatingRule, Study
-from overread.study.slides import lesion_search, lesion_tables, slide_views
+from overread.study.slides import lesion_search, lesion_tables, map_budget, slide_views
 
 #: What may change when a model is there: how it is judged, and with what means it is computed.
 JUDGING = frozenset({"rule", "sensitivity", "specificity", "cost", "decide", "cost_matrix", "prevalence", "margin", "margin_of", "net_benefit_at", "fixed", "primary", "subgroups", "despite", "judge_at",
@@ -290,9 +290,7 @@ def rehearse(context: RunContext) -> Preflight:
     from overread.learning.train import rehearse_training
 
     if context.dense or context.slides:
-        what, given = (
-            ("that outlines objects", "--mask") if context.dense else ("on tiles of slides", "a table of slides")
-        )
+        what, given = ("that outlines objects", "--mask") if context.dense else ("on tiles of slides", "a table of slides")  # fmt: skip
         raise InputError(f"a training {what} is not rehearsed", given=given, todo="train for a short while: overread run TABLE … --budget 3m")  # fmt: skip
     study, cases, parts = context.study, context.usable(), Split.load(context.folder / "split.csv")
     digests = dict(zip(paths(cases), context.prints(cases)["digest"], strict=True))
@@ -302,7 +300,9 @@ def rehearse(context: RunContext) -> Preflight:
 
 
 def _closing(context: RunContext, cases: Cases, parts: Split) -> float:
-    """Seconds for predicting, judging and reporting: a share of the budget that grows with the images to predict."""
+    """Seconds for predicting, judging and reporting: a share of the budget that grows with the images to predict; of slides what maps take."""
+    if context.slides:
+        return map_budget.reserve_for_maps(context, cases, parts, recipe_of(context.study))
     share = 1 - len(parts.rows(cases, "train")) / max(len(cases), 1)
     return context.closing + 0.1 * share * (context.clock.limit or 0.0)
 

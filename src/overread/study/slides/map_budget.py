@@ -1,0 +1,83 @@
+"""What of a budget is kept for the heat maps of the tuning and the test slides, which may take longer than the training."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from overread.cases.cases import Cases
+from overread.cases.split import Split
+from overread.core.errors import checked
+from overread.core.phrases import count
+from overread.study.context import RunContext
+
+if TYPE_CHECKING:
+    from overread.slides.map_forecast import MapForecast
+
+__all__ = ["MapBudget", "reserve_for_maps"]
+
+#: The share of the time left that training has whatever maps take: a map by what has learned nothing tells nothing.
+LEAST_TRAINING = 0.25
+#: Maps are kept so much more time than a block that was timed foretells: slides differ, and tables are written.
+ROOM = 1.2
+
+
+@dataclass(frozen=True)
+class MapBudget:
+    """How the seconds ``left`` of a budget are dealt between training, heat maps as ``found``, and ``closing`` what comes after them."""
+
+    found: MapForecast
+    left: float
+    closing: float
+
+    @property
+    def maps(self) -> float:
+        """Seconds that heat maps need; none where nothing could be timed."""
+        return 0.0 if math.isnan(self.found.seconds) else ROOM * self.found.seconds
+
+    @property
+    def reserve(self) -> float:
+        """Seconds that training leaves: what maps and closing need, but for what training has in any case."""
+        return max(self.closing, min(self.maps + self.closing, (1 - LEAST_TRAINING) * self.left))
+
+    @property
+    def beyond(self) -> float:
+        """Seconds by which the run will outlast its budget."""
+        return max(0.0, self.maps + self.closing - self.reserve)
+
+    def line(self, stride: int) -> str:
+        """The plan in one line; where the budget is too short also what makes maps quicker than those of ``stride`` pixels."""
+        from overread.learning.auto import duration
+
+        found = self.found
+        what = f"the heat maps of {count(found.slides, 'slide')}, {found.tiles:,} tiles in {count(found.views, 'orientation')}"
+        if math.isnan(found.seconds):
+            return f"  time: how long {what}, take is not known: the place that was tried cannot be read"
+        if not self.beyond:
+            return f"  time: {duration(self.maps)} of the budget are kept for {what}"
+        views = f"--set views=1 (about {duration(self.maps / found.views)}), " * (found.views > 1)
+        more = duration(self.maps + self.closing + LEAST_TRAINING * self.left - self.left)
+        return (
+            f"  time: {what}, take about {duration(self.maps)}, and {duration(max(0.0, self.left))} of the budget are left: training has "
+            f"{duration(self.left - self.reserve)} of them, and the run will outlast its budget by about {more}. Quicker: "
+            f"{views}--set tiles.stride={2 * stride} (about {duration(self.maps / 4)}); or a longer --budget"
+        )
+
+
+@checked
+def reserve_for_maps(context: RunContext, cases: Cases, parts: Split, recipe: Any) -> float:
+    """Seconds of the budget that training leaves for heat maps and what follows; the plan is said. Without a budget nothing is timed."""
+    if context.clock.limit is None:
+        return context.closing
+    from overread.slides.map_forecast import forecast_recipe
+
+    resources, threads = context.study.resources, context.study.resources.threads
+    asked = cases.take(np.concatenate([parts.rows(cases, part) for part in ("tuning", "test")]))
+    found = forecast_recipe(asked, recipe, weights=context.study.training.weights or None, cache=context.cache, device=resources.device,
+                            threads=threads, workers=threads, progress=context.progress)  # fmt: skip
+    planned = MapBudget(found, context.clock.left, context.closing)
+    context.say(planned.line(recipe.tiles.stride))
+    return planned.reserve

@@ -1,0 +1,75 @@
+"""How a budget is dealt between training and heat maps, and what is said of it."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from tests.fixtures.drawn_slides import draw_study
+
+from overread.cases.split import split
+from overread.core.progress import Clock
+from overread.slides.map_forecast import MapForecast
+from overread.study import steps
+from overread.study.context import RunContext
+from overread.study.slides import map_budget
+from overread.study.slides.map_budget import LEAST_TRAINING, ROOM, MapBudget
+
+from .test_slide_run import study_of
+
+
+def forecast(seconds: float, views: int = 8) -> MapForecast:
+    return MapForecast(slides=30, places=3000, magnifications=2, views=views, seconds=seconds)
+
+
+def test_maps_that_fit_are_kept_their_time():
+    plan = MapBudget(forecast(100.0), left=600.0, closing=40.0)
+    assert plan.reserve == ROOM * 100 + 40
+    assert plan.beyond == 0
+    assert plan.line(128) == "  time: 2 min of the budget are kept for the heat maps of 30 slides, 6,000 tiles in 8 orientations"  # fmt: skip
+
+
+def test_maps_that_do_not_fit_leave_training_its_share_and_are_told_with_what_is_quicker():
+    plan = MapBudget(forecast(1500.0), left=600.0, closing=40.0)
+    assert 600 - plan.reserve == LEAST_TRAINING * 600
+    over = 1500 * ROOM + 40 + LEAST_TRAINING * 600 - 600
+    assert plan.beyond == pytest.approx(over)
+    line = plan.line(128)
+    assert f"outlast its budget by about {math.ceil(over / 60)} min" in line
+    assert f"--set views=1 (about {math.ceil(1500 * ROOM / 8 / 60)} min)" in line
+    assert f"--set tiles.stride=256 (about {math.ceil(1500 * ROOM / 4 / 60)} min)" in line
+    assert "--set views" not in MapBudget(forecast(1500.0, views=1), left=600.0, closing=40.0).line(128)
+
+
+def test_what_cannot_be_timed_keeps_what_comes_after_the_maps():
+    plan = MapBudget(forecast(math.nan), left=600.0, closing=40.0)
+    assert plan.reserve == 40.0
+    assert "not known" in plan.line(128)
+
+
+def test_a_budget_that_is_gone_keeps_no_less_than_the_end():
+    assert MapBudget(forecast(10.0), left=-5.0, closing=40.0).reserve == 40.0
+
+
+def test_training_is_given_the_reserve(tmp_path, monkeypatch):
+    """Only the slides of tuning and test are counted, and without a budget nothing is timed."""
+    from overread.slides import map_forecast
+
+    table, asked, said = draw_study(tmp_path / "drawn", patients=12, small=0), list[int](), list[str]()
+
+    def foretold(cases, recipe, **_):
+        asked.append(len(cases))
+        return forecast(50.0)
+
+    monkeypatch.setattr(map_forecast, "forecast_recipe", foretold)
+    study = study_of(table, budget="10m")
+    study, cases = steps.open_study(study, tmp_path / "run")
+    context = RunContext(study, tmp_path / "run", tmp_path / "cache", clock=Clock(600.0), say=said.append, table=cases)
+    parts = split(cases, test=0.4, tuning=0.3)
+    kept = map_budget.reserve_for_maps(context, cases, parts, steps.recipe_of(study))
+    assert kept == 50 * ROOM + context.closing
+    assert asked == [len(cases) - len(parts.rows(cases, "train"))]
+    assert len(said) == 1
+    endless = RunContext(study, tmp_path / "run", tmp_path / "cache", table=cases, say=said.append)
+    assert map_budget.reserve_for_maps(endless, cases, parts, steps.recipe_of(study)) == context.closing
+    assert len(asked) == len(said) == 1
