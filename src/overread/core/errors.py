@@ -19,6 +19,9 @@ F = TypeVar("F", bound=Callable)
 
 _LINE_ENDS = re.compile(r"\s*[\r\n\v\f\x1c-\x1e\x85\u2028\u2029]+\s*")
 
+#: How advice begins that is a command.
+_COMMANDS = ("overread ", "pip ")
+
 
 class OverreadError(Exception):
     """Base of every error that overread raises on purpose.
@@ -47,7 +50,8 @@ def _worded(text: str, todo: str) -> str:
     """One printable paragraph."""
     if todo:
         end = "" if todo.endswith(("?", ".")) else "."
-        text = f"{text.rstrip('.')}. {todo[0].upper()}{todo[1:]}{end}"
+        first = todo[0] if todo.startswith(_COMMANDS) else todo[0].upper()  # a command is copied as it stands
+        text = f"{text.rstrip('.')}. {first}{todo[1:]}{end}"
     text = _LINE_ENDS.sub(" ", text)
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
 

@@ -106,7 +106,20 @@ def _read(text: str, limits: Limits, at_least: tuple[int, int] | None, window: s
         return image_of(pixels, kind, digest, notes)
     if _is_volume(address):
         return _volume(address, limits, window)
-    return _decode(address_bytes(address, limits), address, limits, at_least, window)
+    try:
+        return _decode(address_bytes(address, limits), address, limits, at_least, window)
+    except ImageError as error:
+        raise _or_as_slide(error, address) from error
+
+
+def _or_as_slide(error: ImageError, address: Address) -> ImageError:
+    """An error of a whole file; where that is a slide, with how a slide is read."""
+    from overread.images.slides.slide import is_slide
+
+    if address.entry or address.frame is not None or not address.path or not is_slide(address.path):
+        return error
+    first = f"{error.todo.rstrip('.')}, or read it" if error.todo else "read it"
+    return ImageError(error.what, given=error.given, todo=f"{first} as a slide, with #slide behind its name")
 
 
 def _digest(text: str, limits: Limits) -> str:

@@ -218,6 +218,8 @@ def carry(context: RunContext, columns: Sequence[str]) -> None:
 def predicted_of(folder: Path, part: str) -> PredictedOutlines:
     """The outlines of a part of a run. Raises :class:`InputError` where it has none yet."""
     path = folder / PREDICTIONS / f"{part}.csv"
+    if not (folder / "cases.csv").exists():
+        raise InputError("this folder is no run: it has no cases.csv", given=str(folder), todo="give a run's folder")
     if not path.exists():
         raise InputError(f"the run has no outlines of its {part} part yet", given=str(folder), todo=f"overread predict {folder}")  # fmt: skip
     return PredictedOutlines.read(path)

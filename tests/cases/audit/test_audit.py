@@ -59,6 +59,8 @@ def test_if_nothing_can_be_read_it_stops(study):
     with pytest.raises(InputError, match="none of the 3 images can be read") as caught:
         ov.audit(study([None, None, None]))
     assert "\n" not in str(caught.value)
+    assert "The first: " in str(caught.value)
+    assert str(caught.value).count("(given: ") == 1  # that of the first, and no bracket around it
 
 
 def test_duplicates_leaks_and_conflicts(study):

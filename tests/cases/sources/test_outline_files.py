@@ -12,7 +12,7 @@ from tests.fixtures.drawn_slides import MPP, SIDE, draw_study, slide_pixels, wri
 from overread.cases.cases import Cases, Planes, outline_paths, paths
 from overread.cases.sources.outline_files import find_outlines
 from overread.cases.sources.read_cases import read_cases, read_images
-from overread.cases.sources.slides import as_slides, refuse_overviews
+from overread.cases.sources.slides import are_slides, as_slides, refuse_overviews
 from overread.core.errors import ArgumentError, InputError
 from overread.images.address import parse
 from overread.images.slides.slide import OVERVIEW_MPP
@@ -77,6 +77,10 @@ def test_slides_and_images_are_not_mixed(study, tmp_path):
     table.to_csv(tmp_path / "s" / "slides.csv", index=False)
     with pytest.raises(InputError, match="slides or images, not both.*1 image of 6 is no slide, first row 3"):
         named(tmp_path / "s" / "slides.csv")
+    with pytest.raises(
+        InputError, match="slides are asked for, and some of the images are none.*first row 3.*Give slides alone"
+    ):
+        are_slides(table["slide"].tolist(), tmp_path / "s", "yes")  # as of new slides, of which there is no --slides no
 
 
 def test_a_broken_slide_is_one_all_the_same(study, tmp_path):
@@ -181,7 +185,8 @@ def test_outlines_in_a_column_and_in_another_folder(study, tmp_path):
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        ("outline", "there is no column 'outline' for --outlines.*"),
+        ("outline", "no file or folder that is there, and no column of the table .given: outline."),
+        ("gone/", "no file or folder that is there, and no column of the table .given: gone/"),
         ("outlines/s01.xml", "one file of outlines is that of one slide"),
         ("slides.csv", "one file of outlines is that of one slide"),
         ("slides", "nothing in the folder of outlines is named like a slide"),

@@ -14,6 +14,7 @@ import pytest
 import tifffile
 
 from overread.core.errors import ArgumentError, ImageError
+from overread.images.image import Limits
 from overread.images.preprocess import Preprocess
 from overread.images.read import content_digest, read_image
 from overread.images.slides.files.handles import _POOL, HANDLES
@@ -68,6 +69,17 @@ def test_a_slide_says_what_it_is(pyramid):
     assert [level.downsample for level in slide.levels] == [1, 2, 4]
     assert slide.size == (501.5, 388.5)
     assert is_slide(pyramid)
+
+
+def test_a_slide_that_is_too_large_as_an_image_is_told_how_it_is_read(pyramid, tmp_path):
+    few = Limits(pixels=1000)
+    with pytest.raises(ImageError, match="larger than the limit.*or read it as a slide, with #slide behind its name"):
+        read_image(pyramid, limits=few)
+    assert read_image(f"{pyramid}#slide").pixels.ndim == 3
+    cv2.imwrite(str(plain := tmp_path / "plain.png"), np.zeros((64, 64, 3), np.uint8))
+    with pytest.raises(ImageError, match="larger than the limit") as caught:
+        read_image(plain, limits=few)
+    assert "slide" not in str(caught.value)
 
 
 def test_microns_that_no_slide_has_are_asked_for(planes, tmp_path):

@@ -18,6 +18,8 @@ from overread.learning.recipe import Recipe, override
         ({"mpp": (0.5, 0.5)}, "finest first"),
         ({"mpp": (0.5, 0.5000001)}, "written alike"),
         ({"centre": 300}, "centre"),
+        ({"size": 64}, "centre 128, size 64.*--set tiles.centre=32"),
+        ({"size": 64, "centre": 32}, "stride 128, size 64.*--set tiles.stride=32"),
         ({"stride": 0}, "stride"),
         ({"bits": 12}, "8 or 16"),
         ({"score": "mean of 0"}, "no such score"),

@@ -219,8 +219,8 @@ def _finding(seen: Seen, kind: str, severity: Severity, message: str, advice: st
 def refuse_unreadable(prints: pd.DataFrame) -> None:
     """Raise :class:`InputError` if not one image can be read."""
     if len(prints) and (prints["error"] != "").all():
-        raise InputError(f"none of the {len(prints):,} images can be read", given=prints["error"].iloc[0],
-                         todo="check the folder and the column of the images")  # fmt: skip
+        raise InputError(f"none of the {len(prints):,} images can be read",
+                         todo=f"the first: {prints['error'].iloc[0].rstrip('.')}. Check the folder and the column of the images")  # fmt: skip
 
 
 def unreadable(seen: Seen) -> list[Finding]:

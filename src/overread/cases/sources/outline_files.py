@@ -10,7 +10,7 @@ import pandas as pd
 
 from overread.cases.cases import OUTLINES, ROLES, Cases, Planes
 from overread.cases.sources.slides import are_slides, as_slides
-from overread.cases.sources.tables import find, here_or_beside, numbered, passed_over
+from overread.cases.sources.tables import here_or_beside, numbered, passed_over
 from overread.core.errors import ImageError, InputError, checked, require
 from overread.core.phrases import count
 from overread.images.address import file_of
@@ -43,8 +43,8 @@ def find_outlines(asked: str, table: pd.DataFrame, images: pd.Series, root: Path
         return _of_column(cells.str.strip().str.replace("\\", "/", regex=False), root)
     path = here_or_beside(asked, Path(), root)
     if path is None:
-        find(list(map(str, table.columns)), asked, "outlines")
-        raise AssertionError
+        raise InputError("the outlines are no file or folder that is there, and no column of the table", given=asked,
+                         todo="check the path, as seen from here or from the table, or name a column")  # fmt: skip
     if path.is_dir():
         made = _of_folder(path, images, root)
         return replace(made, notes=(*passed_over(path, table, "outlines"), *made.notes))

@@ -51,6 +51,9 @@ def are_slides(images: Sequence[str], root: str | Path, how: str = "auto") -> bo
     other[either] = False  # what is no slide among these is told by the audit, and set aside
     if other.any():
         what = f"{count(int(other.sum()), 'image')} of {len(files):,} {'is no slide' if other.sum() == 1 else 'are no slides'}"
+        if how == "yes":
+            raise InputError("slides are asked for, and some of the images are none", given=f"{what}, first {numbered(pd.Series(other))}",
+                             todo="give slides alone")  # fmt: skip
         raise InputError("a table holds slides or images, not both", given=f"{what}, first {numbered(pd.Series(other))}",
                          todo="take some of its rows with --where, or say --slides no to read each slide as one image")  # fmt: skip
     return True

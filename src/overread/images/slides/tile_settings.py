@@ -65,9 +65,10 @@ class Tiles:
         require(all(0.05 <= mpp <= 64 for mpp in self.mpp), "tiles.mpp must lie within 0.05 … 64 µm a pixel", given=self.mpp)  # fmt: skip
         require(list(self.mpp) == sorted(set(self.mpp)), "tiles.mpp must rise, the finest first", given=self.mpp)
         require(len(set(self.views)) == len(self.mpp), "two magnifications of tiles.mpp are written alike", given=self.mpp)  # fmt: skip
-        require(1 <= self.centre <= self.size, "tiles.centre must lie within 1 … size pixels", given=self.centre)
+        require(1 <= self.centre <= self.size, "tiles.centre must lie within 1 … size pixels", given=f"centre {self.centre}, size {self.size}",
+                todo=f"set both: --set tiles.centre={max(1, self.size // 2)}")  # fmt: skip
         require(1 <= self.stride <= self.size, "tiles.stride must lie within 1 … size pixels, or places between are never looked at",
-                given=self.stride)  # fmt: skip
+                given=f"stride {self.stride}, size {self.size}", todo=f"set both: --set tiles.stride={max(1, self.size // 2)}")  # fmt: skip
         require(0 <= self.jitter <= self.size // 2, "tiles.jitter must lie within 0 … half of the size", given=self.jitter)  # fmt: skip
         for name in ("number", "hard_negatives", "hard_looked", "hard_added"):
             require(getattr(self, name) >= 0, f"tiles.{name} must not be negative", given=getattr(self, name))
