@@ -88,7 +88,6 @@ def train(
     if threads:
         torch.set_num_threads(threads)
     workers, own = threads or cores(), None if isinstance(network, bool) else network
-    used = workers
 
     @lru_cache
     def decoded(preprocess: Preprocess) -> TrainingData:
@@ -96,66 +95,86 @@ def train(
             cases, training, tuning, preprocess, cache, digests=digests, threads=workers, progress=progress, say=say
         )
 
-    def prepare(recipe: Recipe) -> None:
-        """With a budget, as many threads as are quickest while the machine does what else it does."""
-        nonlocal used
-        if clock.limit is None or threads or device != "cpu" or not recipe.backbone or own is not None:
-            return
-        probe = auto.make_probe(facts, device, recipe.filters)
-        before, used = used, choose_threads(lambda: probe(recipe.backbone, recipe.image_size, 8, "float32"), workers)
-        if used != before:
-            why = "the machine does other work, too" if used < workers else "the machine is free again"
-            say(f"  threads: {used} of {workers} — the quicker at present: {why}")
+    key = _plan_key(cases, training, recipe, clock, weights, pairs, own)
+    kept = _resumed_plan(checkpoints, key, clock)
+    facts = kept.facts if kept else auto.look(cases, training)
+    pace = _Pace(facts, device, workers, clock.limit is not None and own is None, not threads, say)
 
-    def passing(recipe: Recipe) -> float:
-        """Seconds that an image takes through a network in all of its orientations; 0 where time does not matter."""
-        if clock.limit is None or own is not None:
-            return 0.0
-        if recipe.described:
-            some, began = decoded(auto.preprocess_of(recipe, facts)).images[:8], time.monotonic()
-            describe(some, recipe.descriptors)
-            return (time.monotonic() - began) / max(len(some), 1) * max(recipe.views, 1)
-        step = auto.make_probe(facts, device, recipe.filters)(recipe.backbone, recipe.image_size, 8, "float32")
-        return step / 8 / 3 * max(recipe.views, 1)  # forwards alone is a third of a step of training
+    def seen_by(recipe: Recipe) -> TrainingData:
+        return decoded(auto.preprocess_of(recipe, facts))
 
-    key = fingerprint(
-        [recipe, taught_with(cases, recipe.extra_inputs), training.tolist(), clock.limit, str(weights), pairs]
-    )
-    if own is not None:
-        key = fingerprint([key, own_name(own), digest_of(own.state_dict())])
-    settled = _resumed_plan(checkpoints, key, clock)
-    fresh, facts = settled is None, settled.facts if settled else auto.look(cases, training)
-    if settled is None:
-        if own is not None:
-            made, decisions = auto.plan_own(recipe, facts, own)
-            settled = SettledPlan(facts, (Candidate("network", made),), 1, (*shown, *decisions))
-        else:
-            small = auto.usual_small(facts.volume, facts.side)
-            prepare(AUTO.changed(method="scratch", backbone=small, image_size=32))
-            seconds = None if clock.limit is None else clock.left - reserve
-            settled = _settle(
-                recipe, facts, decoded, weights, device, seconds, bool(network), shown, cache, progress, say
-            )
-        if checkpoints:
-            _keep_plan(checkpoints, key, settled, clock.elapsed)
+    if kept:
+        settled = kept
+    elif own is not None:
+        made, decisions = auto.plan_own(recipe, facts, own)
+        settled = SettledPlan(facts, (Candidate("network", made),), 1, (*shown, *decisions))
+    else:
+        small = auto.usual_small(facts.volume, facts.side)
+        pace.prepare(AUTO.changed(method="scratch", backbone=small, image_size=32))
+        seconds = None if clock.limit is None else clock.left - reserve
+        settled = _settle(recipe, facts, decoded, weights, device, seconds, bool(network), shown, cache, progress, say)
+    if checkpoints and not kept:
+        _keep_plan(checkpoints, key, settled, clock.elapsed)
     for decision in settled.decisions:
         say(decision.line)
-    moving = [candidate for candidate in settled.candidates if candidate.recipe.method != "features"]
-    if say is not unheard and own is None and moving:
-        probe = auto.make_probe(facts, device, recipe.filters)
-        expected = settled.folds * sum(auto.expected_seconds(each.recipe, facts, probe) for each in moving)
-        say(f"  time: about {auto.duration(expected)} for training")
-    for candidate in moving or settled.candidates[:1] if fresh else ():
-        data, left = decoded(auto.preprocess_of(candidate.recipe, facts)), (clock.left - reserve) / settled.folds
-        looked = rehearse(data, candidate.recipe, weights=candidate.weights, network=own, device=device, threads=workers, left=left)  # fmt: skip
-        for line in looked.lines:
-            say(line)
-        looked.require_sound()
-    means = Means(folder=checkpoints, cache=cache, clock=clock, reserve=reserve, device=device, threads=workers, network=own, prepare=prepare,
-                  passing=passing, predicted=predicted, progress=progress, say=say)  # fmt: skip
-    found = climb(settled.candidates, lambda recipe: decoded(auto.preprocess_of(recipe, facts)), means, folds=settled.folds,
-                  decisions=settled.decisions, pairs=pairs)  # fmt: skip
+    means = Means(folder=checkpoints, cache=cache, clock=clock, reserve=reserve, device=device, threads=workers, network=own, prepare=pace.prepare,
+                  passing=lambda recipe: pace.passing(recipe, seen_by), predicted=predicted, progress=progress, say=say)  # fmt: skip
+    _say_time(settled, means, recipe)
+    if not kept:
+        _rehearsed(settled, seen_by, means)
+    found = climb(settled.candidates, seen_by, means, folds=settled.folds, decisions=settled.decisions, pairs=pairs)
     return found.model if settled.folds == 1 else replace(found.model, held_out=_held_out(cases, found))
+
+
+class _Pace:
+    """How quick this machine is at a network at present: in how many threads, and in how many seconds an image; asked only where
+    time is ``bounded``, and for threads only where none were asked for (``adapts``) and it is the processor that works."""
+
+    def __init__(self, facts: auto.Facts, device: str, workers: int, bounded: bool, adapts: bool, say: Say) -> None:
+        self._facts, self._device, self._workers, self._bounded, self._say = facts, device, workers, bounded, say
+        self._adapts = bounded and adapts and device == "cpu"
+        self._used = workers
+
+    def prepare(self, recipe: Recipe) -> None:
+        """As many threads as are quickest while the machine does what else it does."""
+        if not self._adapts or not recipe.backbone:
+            return
+        probe = auto.make_probe(self._facts, self._device, recipe.filters)
+        before, workers = self._used, self._workers
+        self._used = choose_threads(lambda: probe(recipe.backbone, recipe.image_size, 8, "float32"), workers)
+        if self._used != before:
+            why = "the machine does other work, too" if self._used < workers else "the machine is free again"
+            self._say(f"  threads: {self._used} of {workers} — the quicker at present: {why}")
+
+    def passing(self, recipe: Recipe, seen_by: Callable[[Recipe], TrainingData]) -> float:
+        """Seconds that an image takes through a network in all of its orientations; 0 where time does not matter."""
+        if not self._bounded:
+            return 0.0
+        if recipe.described:
+            some, began = seen_by(recipe).images[:8], time.monotonic()
+            describe(some, recipe.descriptors)
+            return (time.monotonic() - began) / max(len(some), 1) * max(recipe.views, 1)
+        step = auto.make_probe(self._facts, self._device, recipe.filters)(recipe.backbone, recipe.image_size, 8, "float32")  # fmt: skip
+        return step / 8 / 3 * max(recipe.views, 1)  # forwards alone is a third of a step of training
+
+
+def _say_time(settled: SettledPlan, means: Means, recipe: Recipe) -> None:
+    """Say how long training is expected to take, where somebody listens and a network of ours moves."""
+    if means.say is unheard or means.network is not None or not settled.moving:
+        return
+    probe = auto.make_probe(settled.facts, means.device, recipe.filters)
+    expected = settled.folds * sum(auto.expected_seconds(each.recipe, settled.facts, probe) for each in settled.moving)
+    means.say(f"  time: about {auto.duration(expected)} for training")
+
+
+def _rehearsed(settled: SettledPlan, seen_by: Callable[[Recipe], TrainingData], means: Means) -> None:
+    """Look at what is to be fitted before anything is. Raises :class:`UnsoundError` where it cannot go well."""
+    for candidate in settled.moving or settled.candidates[:1]:
+        data, left = seen_by(candidate.recipe), (means.clock.left - means.reserve) / settled.folds
+        looked = rehearse(data, candidate.recipe, weights=candidate.weights, network=means.network, device=means.device, threads=means.threads, left=left)  # fmt: skip
+        for line in looked.lines:
+            means.say(line)
+        looked.require_sound()
 
 
 def _held_out(cases: Cases, found: Climb) -> Predictions:
@@ -251,6 +270,11 @@ class SettledPlan:
     candidates: tuple[Candidate, ...]
     folds: int
     decisions: tuple[Decision, ...]
+
+    @property
+    def moving(self) -> tuple[Candidate, ...]:
+        """Those whose network is trained."""
+        return tuple(candidate for candidate in self.candidates if candidate.recipe.method != "features")
 
 
 def _settle(
@@ -363,6 +387,16 @@ def _each_on_its_own(cases: Cases) -> tuple[Decision, ...]:
     other = "concat" if named["view"] and few else "recurrent" if named["time"] else "attention"
     why = f"a case has up to {count(many, 'image')}: each is seen on its own and a case gets the mean of their probabilities; --fusion {other} sees them together"
     return (Decision("fusion", "single", why),)
+
+
+def _plan_key(
+    cases: Cases, training: NDArray[np.int64], recipe: Recipe, clock: Clock, weights: str | Path | None, pairs: Sequence[tuple[str, str, str]],
+    own: nn.Module | None,
+) -> str:  # fmt: skip
+    """What a plan, and the checkpoints beside it, are of."""
+    taught = taught_with(cases, recipe.extra_inputs)
+    key = fingerprint([recipe, taught, training.tolist(), clock.limit, str(weights), pairs])
+    return key if own is None else fingerprint([key, own_name(own), digest_of(own.state_dict())])
 
 
 def _keep_plan(folder: Path, key: str, settled: SettledPlan, seconds: float) -> None:
