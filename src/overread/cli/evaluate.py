@@ -79,71 +79,67 @@ def evaluate(
 
     typed = given_options(context)
     asked = [name for name in RULE if name in typed]
-    if not predictions.is_dir() and are_outlines(predictions):
-        unfit = [
-            *asked,
-            *(["tuning"] if tuning else []),
-            *(name for name in OF_SCORES if getattr(form, name) and name in typed),
-        ]
-        _judge_outlines(
-            predictions, unfit, form.identifiers, subgroup, level, seed, ledger, model, (allow_seen, allow_few), centre_distance, figures, output, as_json
-        )  # fmt: skip
-        return
-    if centre_distance and not predictions.is_dir():
-        raise InputError("centres are those of outlined objects", given=f"--centre-distance {centre_distance:g}", todo="leave it out, or give a table of outlines")  # fmt: skip
-    if predictions.is_dir():
-        brought = {
-            "--tuning": tuning,
-            "--positive": form.positive,
-            "--rename-label": form.rename_label,
-            "--identifiers": form.identifiers,
-            "--derive": form.derive,
-            "--model": model,
-            "--allow-seen": allow_seen,
-            "--allow-few": allow_few,
-            "--centre-distance": centre_distance,
-            "--ledger": ledger,
-            "-o": output,
-            "--level": level != 0.95,
-            "--seed": seed,
-        }
-        if outlines_objects(predictions):
+    if not predictions.is_dir():
+        if are_outlines(predictions):
             unfit = [
                 *asked,
-                *(flag for flag, given in brought.items() if given),
-                *(["--judge-at"] if form.judge_at else []),
+                *(["tuning"] if tuning else []),
+                *(n for n in OF_SCORES if getattr(form, n) and n in typed),
             ]
-            return _outlined_run(predictions, unfit, subgroup, centre_distance, figures, as_json)
-        folder, test = (
-            predictions / "evaluation",
-            _run(predictions, rule, asked, subgroup, [flag for flag, given in brought.items() if given], form),
-        )
-    else:
-        from overread.evaluation.ledger import ledger_beside, require_entry_of, settle
+            return _judge_outlines(
+                predictions, unfit, form.identifiers, subgroup, level, seed, ledger, model, (allow_seen, allow_few), centre_distance, figures, output, as_json
+            )  # fmt: skip
+        if centre_distance:
+            raise InputError("centres are those of outlined objects", given=f"--centre-distance {centre_distance:g}", todo="leave it out, or give a table of outlines")  # fmt: skip
+        return _judge_table(
+            predictions, rule, form, asked, tuning, subgroup, level, seed, ledger, model, (allow_seen, allow_few), figures, output, as_json
+        )  # fmt: skip
+    brought = {"--tuning": tuning, "--positive": form.positive, "--rename-label": form.rename_label, "--identifiers": form.identifiers, "--derive": form.derive,
+               "--model": model, "--allow-seen": allow_seen, "--allow-few": allow_few, "--centre-distance": centre_distance, "--ledger": ledger, "-o": output,
+               "--level": level != 0.95, "--seed": seed}  # fmt: skip
+    refused = [flag for flag, given in brought.items() if given]
+    if outlines_objects(predictions):
+        unfit = [*asked, *refused, *(["--judge-at"] if form.judge_at else [])]
+        return _outlined_run(predictions, unfit, subgroup, centre_distance, figures, as_json)
+    test = _run(predictions, rule, asked, subgroup, refused, form)
+    _told(predictions / "evaluation", test, predictions.name, figures, as_json, f"overread report {predictions}")
 
-        folder = output_folder(output, predictions.parent / "evaluation")
-        test = _of_model(form.read(predictions), predictions, model)
-        tuned = replace(form, positive=test.target.positive).read(tuning).in_order_of(test) if tuning else None
-        for line in test.notes:
-            say(f"  {line}")
-        if not allow_few:
-            _require_patients(test)
-        looks = Path(ledger) if ledger else ledger_beside(predictions)
-        if not ledger:
-            require_entry_of(folder, looks)
-        how = {"by": subgroup, "level": level, "seed": seed, "prevalence": rule.prevalence or None, "fixed": rule.fixed,
-               "net_benefit_at": rule.net_benefit_at or None, "primary": rule.primary, "ledger": looks,
-               "allow_seen": allow_seen, "pending": True}  # fmt: skip
-        if tuned is None:
-            _require_tuning(rule, asked)
-        _judge(test, tuned, rule, how).save(folder)
-        settle(looks)
+
+def _judge_table(
+    path: Path, rule: OperatingRule, form: PredictionTable, asked: Sequence[str], tuning: str, by: list[str], level: float, seed: int, ledger: str,
+    model: str, allow: tuple[bool, bool], figures: bool, output: str, as_json: bool,
+) -> None:  # fmt: skip
+    """Judge a table of scores; ``asked``: what of the rule was given; ``allow``: patients seen, and few of them."""
+    from overread.evaluation.ledger import ledger_beside, require_entry_of, settle
+
+    folder = output_folder(output, path.parent / "evaluation")
+    test = _of_model(form.read(path), path, model)
+    tuned = replace(form, positive=test.target.positive).read(tuning).in_order_of(test) if tuning else None
+    for line in test.notes:
+        say(f"  {line}")
+    if not allow[1]:
+        _require_patients(test)
+    looks = Path(ledger) if ledger else ledger_beside(path)
+    if not ledger:
+        require_entry_of(folder, looks)
+    how = {"by": by, "level": level, "seed": seed, "prevalence": rule.prevalence or None, "fixed": rule.fixed,
+           "net_benefit_at": rule.net_benefit_at or None, "primary": rule.primary, "ledger": looks,
+           "allow_seen": allow[0], "pending": True}  # fmt: skip
+    if tuned is None:
+        _require_tuning(rule, asked)
+    _judge(test, tuned, rule, how).save(folder)
+    settle(looks)
+    _told(folder, test, path.name, figures, as_json, "")
+
+
+def _told(folder: Path, test: Predictions, name: str, figures: bool, as_json: bool, then: str) -> None:
+    """Tell what was found, draw it where that was asked for, and say what was written."""
     written = [folder / "metrics.json"]
     _show(folder, as_json)
     if figures:
-        written += _page(folder, test, predictions.name)
+        written += _page(folder, test, name)
     if not as_json:
-        end(written, f"overread report {predictions}" if predictions.is_dir() else "")
+        end(written, then)
 
 
 def _require_patients(test: Predictions | PredictedOutlines) -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import typer
 
@@ -49,19 +48,15 @@ def readers(
     Of outlines (columns case, reader, predicted: a label image beside the table): how far they agree, each and the model
     against the consensus of the others, and the consensus of all, as masks.
     """
-    from overread.cases.annotators import RULES, nameless, read_grades, reader_numbers
+    from overread.cases.annotators import RULES
     from overread.cases.privacy import NAMES
-    from overread.cases.several_questions import read_questions
     from overread.evaluation.instances.predicted_outlines import are_outlines
-    from overread.evaluation.ledger import ledger_beside
-    from overread.evaluation.readers.answers import read_truth
-    from overread.evaluation.readers.findings_study import judge_findings
-    from overread.evaluation.readers.reader_study import judge_readers
-    from overread.reporting.pages.readers import findings_page, readers_page
 
     one_of(consensus, RULES, "--consensus")
     one_of(names, NAMES, "--names")
-    against: Any = one_of(reference, ("auto", "truth", "consensus"), "--reference")
+    one_of(reference, ("auto", "truth", "consensus"), "--reference")
+    columns = {"case": case, "reader": reader, "label": label, "score": score, "modality": modality}
+    asked = _Asked(readers, predictions, columns, listed(leave_out), names == "keep", reference, consensus, level, seed, ledger, output, as_json)  # fmt: skip
     if are_outlines(readers):
         unfit = {"--truth": truth, "--tuning": tuning, "--cut": cut, "--sensitivity": sensitivity, "--specificity": specificity, "--margin": margin,
                  "--margin-of": margin_of, "--questions": questions, "--positive": form.positive, "--consensus": consensus != "majority",
@@ -69,108 +64,154 @@ def readers(
                  "--rename-label": form.rename_label, "--derive": form.derive, "--taxonomy": form.taxonomy, "--judge-at": form.judge_at}  # fmt: skip
         if refused := [flag for flag, given in unfit.items() if given]:
             raise InputError("outlines are judged without this", given=" ".join(refused), todo="leave it out; the columns are case, reader and predicted, and a truth stands in the column truth of the predictions")  # fmt: skip
-        _judge_outlines(
-            readers, predictions, reference, form.identifiers, listed(leave_out), names == "keep", level, seed, ledger, output, as_json
-        )  # fmt: skip
-        return
+        return _judge_outlines(asked, form.identifiers)
     wanted = PointChoice(form, sensitivity, specificity)
     wanted.require_tuning(tuning)
     side = wanted.system(predictions, tuning, "") if predictions else None
-    if _several(readers, side, questions, case, reader, modality):
+    if _several(asked, side, questions):
         brought = {"--truth": truth, "--cut": cut, "--margin": margin}
         if refused := [flag for flag, given in brought.items() if given]:
             raise InputError("several findings are judged without this", given=", ".join(refused), todo="leave it out; truths stand in the columns label:<finding> of the predictions")  # fmt: skip
-        asked = read_questions(
-            readers, listed(questions), case=case, reader=reader, modality=modality, rename=form.how["rename"]
-        )
-        asked = {name: _without(held, listed(leave_out)) for name, held in asked.items()}
-        numbers = None if names == "keep" else reader_numbers(asked.values())  # the same in all questions
-        asked = {name: _coded(nameless(held, numbers) if numbers else held, side) for name, held in asked.items()}
-        if numbers:
-            say(_UNDER_NUMBERS.format(count(len(numbers), "reader")))
-        folder = output_folder(output, readers.parent / "readers")
-        seen = Path(ledger) if ledger else ledger_beside(predictions or readers)
-        several = judge_findings(asked, side.test if side else None, at=side.points if side else None, rule=consensus,
-                                 reference="consensus" if reference == "auto" else against, level=level, seed=seed, ledger=seen,
-                                 model=str(predictions.name) if predictions else "")  # fmt: skip
-        several.save(folder)
-        written = findings_page(several, folder)
-        if as_json:
-            typer.echo(json_with_metrics(folder / "readers.json", "estimates"))
+        return _judge_several(asked, form, side, questions)
+    _judge_one(asked, form, side, truth, cut, margin, margin_of)
+
+
+class _Judged(Protocol):
+    def save(self, folder: Path) -> object: ...
+    def table(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What is asked of readers: their ``table`` and its ``columns``, who is left out and whether names are kept, the ``predictions`` of
+    a model beside them, against what they are judged, and where it is written."""
+
+    table: Path
+    predictions: Path | None
+    columns: dict[str, Any]
+    leave_out: tuple[str, ...]
+    keep: bool
+    reference: Any
+    consensus: str
+    level: float
+    seed: int
+    ledger: str
+    output: str
+    as_json: bool
+
+    @property
+    def folder(self) -> Path:
+        return output_folder(self.output, self.table.parent / "readers")
+
+    @property
+    def looks(self) -> Path:
+        from overread.evaluation.ledger import ledger_beside
+
+        return Path(self.ledger) if self.ledger else ledger_beside(self.predictions or self.table)
+
+    @property
+    def model(self) -> str:
+        return self.predictions.name if self.predictions else ""
+
+    def named(self, *roles: str) -> dict[str, Any]:
+        """The columns of these roles."""
+        return {role: self.columns[role] for role in roles}
+
+    def say_numbered(self, readers: int) -> None:
+        if not self.keep:
+            say(_UNDER_NUMBERS.format(count(readers, "reader")))
+
+    def end(self, found: _Judged, folder: Path, written: list[Path], *lists: str) -> None:
+        """Tell what was found and what was written: the last is the page; or as JSON with these ``lists`` of the file."""
+        if self.as_json:
+            typer.echo(json_with_metrics(folder / "readers.json", *lists, "estimates"))
             return
-        typer.echo(several.table())
-        end([folder / "metrics.json", folder / "readers.json", written[0]], f"open {written[0]}")
-        return
-    grades = read_grades(
-        readers, case=case, reader=reader, label=label, score=score, modality=modality, rename=form.how["rename"]
-    )
-    grades = _without(grades, listed(leave_out))
-    grades = _coded(grades if names == "keep" else nameless(grades), side)
-    if names != "keep":
-        say(_UNDER_NUMBERS.format(count(len(grades.readers), "reader")))
-    folder = output_folder(output, readers.parent / "readers")
+        typer.echo(found.table())
+        end([folder / "metrics.json", folder / "readers.json", *written], f"open {written[-1]}")
+
+
+def _judge_one(
+    asked: _Asked, form: PredictionTable, side: System | None, truth: str, cut: str, margin: float, margin_of: str
+) -> None:  # fmt: skip
+    """Readers who answered one question."""
+    from overread.cases.annotators import nameless, read_grades
+    from overread.evaluation.readers.answers import read_truth
+    from overread.evaluation.readers.reader_study import judge_readers
+    from overread.reporting.pages.readers import readers_page
+
+    grades = _without(read_grades(asked.table, **asked.columns, rename=form.how["rename"]), asked.leave_out)
+    grades = _coded(grades if asked.keep else nameless(grades), side)
+    asked.say_numbered(len(grades.readers))
+    folder = asked.folder
     if len(grades) > 100_000:
         say(f"judging {len(grades):,} answers")
     found = judge_readers(
         grades, side.test if side else None, truth=read_truth(truth) if truth else None,
-        at=side.points if side else None, positive=form.positive,
-        reference=against, rule=consensus, cut=number(cut, "--cut"), margin=margin or None, margin_of=margin_of, level=level, seed=seed,
-        ledger=Path(ledger) if ledger else ledger_beside(predictions or readers), model=str(predictions.name) if predictions else "",
+        at=side.points if side else None, positive=form.positive, reference=asked.reference, rule=asked.consensus, cut=number(cut, "--cut"),
+        margin=margin or None, margin_of=margin_of, level=asked.level, seed=asked.seed, ledger=asked.looks, model=asked.model,
     )  # fmt: skip
     found.save(folder)
-    pages = readers_page(found, folder)
-    if as_json:
-        typer.echo(json_with_metrics(folder / "readers.json", "curves", "estimates"))
-        return
-    typer.echo(found.table())
-    end([folder / "metrics.json", folder / "readers.json", pages[0]], f"open {pages[0]}")
+    asked.end(found, folder, readers_page(found, folder)[:1], "curves")
 
 
-def _judge_outlines(
-    path: Path, predictions: Path | None, reference: str, identifiers: str, leave_out: Sequence[str], keep: bool, level: float, seed: int, ledger: str,
-    output: str, as_json: bool,
-) -> None:  # fmt: skip
+def _judge_several(asked: _Asked, form: PredictionTable, side: System | None, questions: str) -> None:
+    """Readers who answered several questions: each is a finding."""
+    from overread.cases.annotators import nameless, reader_numbers
+    from overread.cases.several_questions import read_questions
+    from overread.evaluation.readers.findings_study import judge_findings
+    from overread.reporting.pages.readers import findings_page
+
+    columns = asked.named("case", "reader", "modality")
+    held = read_questions(asked.table, listed(questions), **columns, rename=form.how["rename"])
+    held = {name: _without(grades, asked.leave_out) for name, grades in held.items()}
+    numbers = None if asked.keep else reader_numbers(held.values())  # the same in all questions
+    held = {name: _coded(nameless(grades, numbers) if numbers else grades, side) for name, grades in held.items()}
+    asked.say_numbered(len(numbers or ()))
+    folder = asked.folder
+    against: Any = "consensus" if asked.reference == "auto" else asked.reference
+    found = judge_findings(held, side.test if side else None, at=side.points if side else None, rule=asked.consensus, reference=against,
+                           level=asked.level, seed=asked.seed, ledger=asked.looks, model=asked.model)  # fmt: skip
+    found.save(folder)
+    asked.end(found, folder, findings_page(found, folder)[:1])
+
+
+def _judge_outlines(asked: _Asked, identifiers: str) -> None:
     """Readers who outlined, and the outlines of a model (a table, or a run) beside them."""
     from overread.cases.sources.labels import natural
     from overread.evaluation.instances.outline_readers import read_readings, study_outlines, write_consensus
     from overread.evaluation.instances.predicted_outlines import PredictedOutlines
-    from overread.evaluation.ledger import ledger_beside
     from overread.reporting.pages.cells.judged_outlines import outline_readers_page
 
-    readings = read_readings(path, identifiers=identifiers or "ask")
-    unknown = [name for name in leave_out if name not in readings]
+    readings = read_readings(asked.table, identifiers=identifiers or "ask")
+    unknown = [name for name in asked.leave_out if name not in readings]
     if unknown:
         raise InputError(
             "there is no such reader to leave out", given=", ".join(unknown), todo=f"choose from {', '.join(readings)}"
         )
-    told = sorted((name for name in readings if name not in leave_out), key=natural)
-    readings = {name if keep else f"reader {number}": readings[name] for number, name in enumerate(told, 1)}
-    if not keep:
-        say(_UNDER_NUMBERS.format(count(len(readings), "reader")))
-    table = predictions / "predictions" / "test.csv" if predictions and predictions.is_dir() else predictions
-    folder = output_folder(output, path.parent / "readers")
-    looks = Path(ledger) if ledger else ledger_beside(predictions or path)
+    told = sorted((name for name in readings if name not in asked.leave_out), key=natural)
+    readings = {name if asked.keep else f"reader {number}": readings[name] for number, name in enumerate(told, 1)}
+    asked.say_numbered(len(readings))
+    path = asked.predictions
+    table = path / "predictions" / "test.csv" if path and path.is_dir() else path
+    folder, looks = asked.folder, asked.looks
     drawn = PredictedOutlines.read(table, identifiers=identifiers) if table else None
     with bars() as progress:
-        found = study_outlines(readings, drawn, reference=reference, level=level, seed=seed,
-                               ledger=looks, name=str(predictions.name) if predictions else "", workers=0, progress=progress)  # fmt: skip
+        found = study_outlines(readings, drawn, reference=asked.reference, level=asked.level, seed=asked.seed, ledger=looks,
+                               name=asked.model, workers=0, progress=progress)  # fmt: skip
     found.save(folder)
     consensus = write_consensus(readings, folder)
-    pages = outline_readers_page(found, folder)[:1]
-    if as_json:
-        typer.echo(json_with_metrics(folder / "readers.json", "estimates"))
-        return
-    typer.echo(found.table())
-    end([folder / "metrics.json", folder / "readers.json", consensus, *pages], f"open {pages[0]}")
+    asked.end(found, folder, [consensus, *outline_readers_page(found, folder)[:1]])
 
 
-def _several(readers: Path, side: System | None, questions: str, case: str, reader: str, modality: str) -> bool:
+def _several(asked: _Asked, side: System | None, questions: str) -> bool:
     """Whether the readers answered several questions: so many were named, or the table and the model have findings."""
     from overread.cases.several_questions import asks_several
 
     if questions:
         return True
-    return (side is None or side.test.target.task.multilabel) and asks_several(readers, case, reader, modality)
+    return (side is None or side.test.target.task.multilabel) and asks_several(
+        asked.table, **asked.named("case", "reader", "modality")
+    )
 
 
 def _without(grades: Grades, names: tuple[str, ...]) -> Grades:

@@ -226,17 +226,7 @@ def study_outlines(
         refuse_training(model)
     if ledger is not None:
         verify(ledger)
-    known = reference != "consensus" and model is not None and bool((model.table["truth"] != "").any())
-    if reference == "truth" and not known:
-        raise InputError(
-            "no image that was read has a known truth",
-            todo="give it in the column truth of the predictions, or choose the consensus",
-        )
-    require(
-        len(readings) > 1 or (known and len(readings) == 1),
-        "one reader has no other readers to be judged against",
-        given=", ".join(readings),
-    )
+    known = _truth_is_known(readings, model, reference)
     readers = tuple(readings)
     counted, cautions = _counted(readings, model, known, shape, workers, progress)
     judged = counted.read.sum(axis=0) >= FEWEST_CASES
@@ -261,12 +251,7 @@ def study_outlines(
     if not known:
         cautions.append("readers and model are judged against the consensus of the other readers, not against a truth: no reader is part of "
                         "his own reference, and the intervals are for these readers only")  # fmt: skip
-    looks = 0
-    if model is not None:
-        # a truth is the test set of every command; without one it is what the readers drew
-        drawn = sha256("\n".join(f"{n} {readings[n].digest}" for n in sorted(readings)).encode())[:16]
-        test = OutlineTruths(counted.cases, counted.truths) if known else drawn
-        looks, _ = look(ledger, [test], None, model=name or MODEL, threshold=None, predictions=model.digest)
+    looks = 0 if model is None else _look(ledger, readings, model, counted if known else None, name)
     counts = {"images": len(counted.cases), "patients": distinct(counted.codes), "readers": len(readers),
               "readings": {n: int(many) for n, many in zip(readers, counted.read.sum(axis=0))}}  # fmt: skip
     about = {
@@ -287,6 +272,33 @@ def study_outlines(
         looks,
         plain(about),
     )
+
+
+def _truth_is_known(readings: Mapping[str, PredictedOutlines], model: PredictedOutlines | None, reference: str) -> bool:
+    """Whether all are judged against the truth of the model's table. Raises :class:`InputError` for a truth that nobody knows, and for
+    readers too few to be judged without one."""
+    known = reference != "consensus" and model is not None and bool((model.table["truth"] != "").any())
+    if reference == "truth" and not known:
+        raise InputError(
+            "no image that was read has a known truth",
+            todo="give it in the column truth of the predictions, or choose the consensus",
+        )
+    require(
+        len(readings) > 1 or (known and len(readings) == 1),
+        "one reader has no other readers to be judged against",
+        given=", ".join(readings),
+    )
+    return known
+
+
+def _look(
+    ledger: str | Path | None, readings: Mapping[str, PredictedOutlines], model: PredictedOutlines, truths: _Counted | None, name: str
+) -> int:  # fmt: skip
+    """Earlier looks at this test set: a truth is that of every command; without one it is what the readers drew."""
+    drawn = sha256("\n".join(f"{n} {readings[n].digest}" for n in sorted(readings)).encode())[:16]
+    test = OutlineTruths(truths.cases, truths.truths) if truths else drawn
+    looks, _ = look(ledger, [test], None, model=name or MODEL, threshold=None, predictions=model.digest)
+    return looks
 
 
 def _range(values: Sequence[float]) -> tuple[float, float]:
