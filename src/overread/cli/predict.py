@@ -105,7 +105,6 @@ def _outline(
     folder: Path, given: Sequence[str], columns: Columns, layout: Layout, names: str, resources: Resources, home: Path
 ) -> None:
     """Outline the objects of images, a folder, a zip or a table of them."""
-    from overread.cases.sources.mask_files import microns
     from overread.cases.sources.new_images import image_cases
     from overread.study.cells.new_outlines import outline_new
 
@@ -117,10 +116,8 @@ def _outline(
         else:
             _refuse_columns(columns, "mask", "patient", "case")
             cases = image_cases(given, model.target, planes=model.about.planes, layout=layout)
-        if columns.pixel_size and not columns.mask:
-            cases = replace(cases, table=cases.table.assign(pixel_size=microns(columns.pixel_size, cases.table)))
-        for note in cases.notes:
-            say(f"  {note}")
+        cases = cases if columns.mask else _sized(cases, columns.pixel_size)
+        _say_notes(cases)
         made = outline_new(model, cases, home, hide=hide, keep=kept, device=resources.device, threads=resources.threads, progress=progress, say=say)  # fmt: skip
     say(f"{count(made.objects, 'object')} in {count(made.images, 'image')}")
     then = ["overread", "evaluate", made.table] if made.judged else ["overread", "measure", made.table]
@@ -131,7 +128,6 @@ def _read_slides(
     folder: Path, given: Sequence[str], columns: Columns, layout: Layout, names: str, resources: Resources, home: Path
 ) -> None:
     """Map slides of a table, a folder or one by one, and say what they show."""
-    from overread.cases.sources.mask_files import microns
     from overread.cases.sources.new_images import image_cases
     from overread.cases.sources.outline_files import slides_among
     from overread.learning.inputs import new_cases
@@ -157,11 +153,9 @@ def _read_slides(
             _refuse_columns(columns, "patient", "case")
             whole = replace(model.about.planes, slides=False, tumour=())
             cases = image_cases(given, model.target, planes=whole, layout=layout)
-            if columns.pixel_size:
-                cases = replace(cases, table=cases.table.assign(pixel_size=microns(columns.pixel_size, cases.table)))
+            cases = _sized(cases, columns.pixel_size)
             cases = slides_among(cases, "yes", columns.outlines or None, model.about.planes, bool(columns.pixel_size))
-        for note in cases.notes:
-            say(f"  {note}")
+        _say_notes(cases)
         made = read_new_slides(model, reading, cases, home, hide=hide, keep=kept, device=resources.device, threads=resources.threads, progress=progress, say=say)  # fmt: skip
     say(
         f"{count(made.slides, 'slide')}; {count(made.places, 'place')} from {reading.threshold:.3f} on, the threshold of tuning slides"
@@ -194,6 +188,18 @@ def _opened(folder: Path, given: Sequence[str], layout: Layout, names: str, home
     return model, table, hide, layout
 
 
+def _sized(cases: Cases, pixel_size: str) -> Cases:
+    """With what was said of the microns of a pixel: a number, or a column; blank for nothing."""
+    from overread.cases.sources.mask_files import microns
+
+    return replace(cases, table=cases.table.assign(pixel_size=microns(pixel_size, cases.table))) if pixel_size else cases  # fmt: skip
+
+
+def _say_notes(cases: Cases) -> None:
+    for note in cases.notes:
+        say(f"  {note}")
+
+
 def _table_of(model: Model, table: str, columns: Columns, layout: Layout, progress: Progress) -> Cases:
     """A table of images to outline, with its masks where it has some; names as they stand, for hiding them comes later."""
     from overread.cases.sources.read_cases import read_cases
@@ -222,8 +228,7 @@ def _predict_table(
         made = predict_cases(
             model, cases, device=resources.device, threads=resources.threads, progress=progress, say=say
         )
-    for note in cases.notes:
-        say(f"  {note}")
+    _say_notes(cases)
     if left_out := cases.table["case"].nunique() - len(made):
         say(f"{count(left_out, 'case')} left out: the images cannot be read")
     if many := made.table["patient"][made.table["split"] == "seen"].nunique():
@@ -310,8 +315,7 @@ def _predict_each(
         cases = image_cases(
             given, reader.model.target, alone=alone, planes=about.planes, layout=_layout(reader.model, layout)
         )
-        for note in cases.notes:
-            say(f"  {note}")
+        _say_notes(cases)
         found = list(reader.opinions(cases, progress=progress, say=aside.append))
         places = _places(cases)
         patients = _patients(reader.model, cases)

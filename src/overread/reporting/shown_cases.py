@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, TypeVar, runtime_checkable
 
 from overread.core.errors import checked
 from overread.core.files import fingerprint, read_json, write_json
@@ -73,6 +74,24 @@ class ShownFinding:
     pictures: tuple[tuple[str, str, str, str], ...]
 
 
+@runtime_checkable
+class Chosen(Protocol):
+    """A case that is shown, ``why``, and where it comes from."""
+
+    @property
+    def case(self) -> str: ...
+
+    @property
+    def why(self) -> str: ...
+
+    @property
+    def source(self) -> str: ...
+
+
+Shown = TypeVar("Shown", bound=Chosen)
+Drawn = TypeVar("Drawn")
+
+
 @dataclass(frozen=True)
 class Names:
     """How cases are called: by their names, or by short keys that ``explanations/keys.json`` resolves."""
@@ -86,6 +105,10 @@ class Names:
 
     def __getitem__(self, case: str) -> str:
         return words.name(case) if self.plain else words.case_key(case, self.salt)
+
+    def with_source(self, entry: Chosen) -> str:
+        """What a case is called, and its source where it has one."""
+        return f"{self[entry.case]}, {words.name(entry.source, 30)}" if entry.source else self[entry.case]
 
     def keep(self, folder: Path, cases: Iterable[str]) -> None:
         """Add these cases to the list of a run's folder that resolves keys; nothing where names are plain."""
@@ -101,6 +124,21 @@ def cases_shown(run: Run) -> Iterator[str]:
     yield from (entry.case for entry in run.overlays)
     yield from (case for entry in run.audit_pictures for case in entry.cases)
     yield from (near.case for row in run.neighbours for near in row.neighbours[:_NEAREST])
+
+
+@checked
+def by_reason(
+    entries: Sequence[Shown], reasons: Mapping[str, str], key: str, draw: Callable[[Shown, str], Drawn]
+) -> list[tuple[str, list[Drawn]]]:  # fmt: skip
+    """A title and what ``draw(entry, key)`` makes of each of the entries that are shown for a reason, in the order of the ``reasons``
+    (titles by reason); none for a reason without any."""
+    made = []
+    for why, title in reasons.items():
+        some = [entry for entry in entries if entry.why == why]
+        if some:
+            drawn = [draw(entry, f"{key}-{why}-{number}") for number, entry in enumerate(some, start=1)]
+            made.append((f"{title} ({len(drawn)})", drawn))
+    return made
 
 
 def errors_and_correct(run: Run, names: Names) -> tuple[tuple[ShownCase, ShownCase | None], ...]:

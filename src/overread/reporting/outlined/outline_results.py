@@ -16,7 +16,7 @@ from overread.reporting.figures.canvas import Figure
 from overread.reporting.figures.instances import IouCurve, ap_over_iou, counts_against_counts, object_sizes
 from overread.reporting.figures.outlines import legend, overlay
 from overread.reporting.run import Run
-from overread.reporting.shown_cases import Names, picture
+from overread.reporting.shown_cases import Names, by_reason, picture
 from overread.reporting.words import Table
 from overread.stats.estimate import Estimate
 
@@ -178,13 +178,7 @@ def reading(run: Run) -> list[tuple[str, str]]:
 @checked
 def shown_images(run: Run, names: Names) -> list[tuple[str, list[Figure]]]:
     """A title and its images, with the outlines on them: the worst first, then those that were drawn at random."""
-    made = []
-    for why, title in REASONS.items():
-        found = [entry for entry in run.overlays if entry.why == why]
-        drawn = [_drawn(run, entry, names, f"overlay-{why}-{number}") for number, entry in enumerate(found, start=1)]
-        if drawn:
-            made.append((f"{title} ({len(drawn)})", drawn))
-    return made
+    return by_reason(run.overlays, REASONS, "overlay", lambda entry, key: _drawn(run, entry, names, key))
 
 
 @checked
@@ -199,8 +193,7 @@ def outline_legend(run: Run) -> Figure | None:
 
 
 def _drawn(run: Run, entry: OverlayEntry, names: Names, key: str) -> Figure:
-    source = f", {words.name(entry.source, 30)}" if entry.source else ""
-    title = f"{names[entry.case]}{source}: {metric_named('ap').label} {words.number(entry.ap, 2)}"
+    title = f"{names.with_source(entry)}: {metric_named('ap').label} {words.number(entry.ap, 2)}"
     return overlay(entry, picture(run.folder, entry.picture), title, key)
 
 

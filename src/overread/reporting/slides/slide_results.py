@@ -18,7 +18,7 @@ from overread.reporting import words
 from overread.reporting.figures.canvas import Figure, label
 from overread.reporting.figures.froc_curve import froc_figure, lesion_table
 from overread.reporting.run import Run
-from overread.reporting.shown_cases import Names, picture
+from overread.reporting.shown_cases import Names, by_reason, picture
 from overread.reporting.slides.slide_pictures import ShownSlide, read_slides
 from overread.reporting.words import Table
 from overread.stats.estimate import Estimate
@@ -188,18 +188,11 @@ def _percent(share: float) -> str:
 @checked
 def shown_slides(run: Run, found: SlideResults, names: Names) -> list[tuple[str, list[Figure]]]:
     """A title and its slides, each beside its heat map: those missed, those falsely alarmed, and others."""
-    made = []
-    for why, title in REASONS.items():
-        some = [slide for slide in found.slides if slide.why == why]
-        drawn = [_drawn(run, slide, names, f"slide-{why}-{number}") for number, slide in enumerate(some, start=1)]
-        if drawn:
-            made.append((f"{title} ({len(drawn)})", drawn))
-    return made
+    return by_reason(found.slides, REASONS, "slide", lambda slide, key: _drawn(run, slide, names, key))
 
 
 def _drawn(run: Run, slide: ShownSlide, names: Names, key: str) -> Figure:
-    source = f", {words.name(slide.source, 30)}" if slide.source else ""
-    title = f"{names[slide.case]}{source}: {words.name(slide.truth)}, score {words.number(slide.score, 2)}"
+    title = f"{names.with_source(slide)}: {words.name(slide.truth)}, score {words.number(slide.score, 2)}"
     found, judged = (sum(getattr(one, name) and one.judged for one in slide.outlines) for name in ("found", "judged"))
     false = sum(place.kind == "false" for place in slide.places)
     caption = f"{slide.width / 1000:.1f} × {slide.height / 1000:.1f} mm. {found} of {count(judged, 'outline')} found; {count(false, 'false alarm')}."
