@@ -19,18 +19,29 @@ from overread.cases.cases import ROLES, Cases
 from overread.core.errors import OverreadError, UnavailableError, checked, nearest
 from overread.core.sandbox import contained_call
 from overread.explanation.explain import explain
+from overread.images.outlines.outlines import Outlines
+from overread.images.outlines.polygons import object_polygons
 from overread.learning.model import Model
 from overread.serving.admission.refusal import Refusal, without_paths
 from overread.serving.admission.slots import Call
 from overread.serving.known_cases import known_cases
 from overread.serving.maps import explain_answer, methods_of
-from overread.serving.outlined_objects import outline_answer
 from overread.serving.policy import ServingSettings
-from overread.serving.rest import About, ExplainAnswer, OpinionAnswer, OutlineAnswer, SimilarAnswer, picked
+from overread.serving.rest import (
+    About,
+    ExplainAnswer,
+    ObjectOf,
+    OpinionAnswer,
+    OutlineAnswer,
+    SimilarAnswer,
+    picked,
+    rounded,
+)
 from overread.serving.slides.run_slides import RunSlides, SlidesOfRun
 from overread.serving.undecoded import within
 from overread.serving.uploads import images_of, one_case, patient_of, require_pixels
 from overread.serving.viewed import viewed
+from overread.study.cells.outline_reader import numbers_of
 
 #: Neighbours that are shown at most.
 MOST_NEIGHBOURS = 50
@@ -146,7 +157,7 @@ class ReadingRoom:
             raise Refusal(422, "objects are outlined in one image at a time", "send one file", code="several")
         require_pixels(addresses, self._limits)
         found = self._reader.outline(addresses[0])
-        return outline_answer(
+        return _outline_answer(
             found.outlines, found.measures, [self._placeless(fact) for fact in self._reader.facts], self._limits.digits
         )
 
@@ -247,3 +258,17 @@ class ReadingRoom:
 
     def _case(self, files: Sequence[Path], call: Call) -> list[str]:
         return one_case(self._images(files, call), volume=self.volume)
+
+
+def _outline_answer(found: Outlines, measures: pd.DataFrame, facts: Sequence[str], digits: int) -> OutlineAnswer:
+    """Every object of an image; measures rounded to ``digits``, corners are whole numbers."""
+    rows = {int(row["object"]): row for row in measures.to_dict("records")}
+    objects = []
+    for number, pieces in object_polygons(found.labels):
+        told = rounded(numbers_of(rows.get(number, {})), digits)
+        corners = [[ring.tolist() for ring in piece] for piece in pieces]
+        objects.append(
+            ObjectOf(number, found.classes[number - 1], told.pop("x", None), told.pop("y", None), told, corners)
+        )
+    height, width = found.size
+    return OutlineAnswer(width, height, objects, list(facts))

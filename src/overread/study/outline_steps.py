@@ -24,8 +24,7 @@ from overread.evaluation.instances.predicted_outlines import PredictedOutlines, 
 from overread.evaluation.ledger import require_entry_of, settle
 from overread.evaluation.subgroups import FEWEST
 from overread.export.object_files import OutlinedImage
-from overread.images.outlines.many_masks import read_masks
-from overread.images.outlines.outlines import Outlines, write_labels
+from overread.images.outlines.outlines import Outlines, read_masks, write_labels
 from overread.study.context import RunContext, cases_of, refuse_seen
 from overread.study.question import OperatingRule
 

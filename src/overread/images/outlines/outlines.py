@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from overread.core.errors import ImageError, InputError, checked, require
 from overread.core.files import EqualByDigest, publish, sha256
 from overread.core.phrases import count
+from overread.core.sandbox import contained
 from overread.images.address import parse
 from overread.images.formats.archives import address_bytes
 from overread.images.formats.npz import is_address, read_row
@@ -28,7 +29,7 @@ from overread.images.outlines.raster import Raster, joined
 from overread.images.read import naming
 
 #: What the rooms above read and write masks with.
-__all__ = ["Outlines", "consecutive", "outlines_of", "read_outlines", "write_labels"]
+__all__ = ["Outlines", "consecutive", "outlines_of", "read_masks", "read_outlines", "write_labels"]
 
 #: Objects that a 16-bit label image can hold.
 MOST_IN_16_BITS = 65_535
@@ -115,6 +116,26 @@ def read_outlines(
         if strange:
             raise ImageError("an object is of a class that is not asked for", given=", ".join(strange[:5]), todo=f"the classes are {', '.join(classes)}")  # fmt: skip
         return found
+
+
+@checked
+def read_masks(
+    addresses: Sequence[str], *, sizes: Sequence[tuple[int, int]] = (), classes: Sequence[str] = (), workers: int = 0
+) -> Iterator[Outlines | ImageError]:
+    """The outlines at each address, in their order, or why they cannot be read: :func:`read_outlines` in processes of their own, where a
+    malicious file can do no harm.
+
+    ``sizes``: (height, width) of each image, where it is known. ``workers``: processes that read, 0 for a core each.
+    """
+    known = [list(size) for size in sizes] or [[]] * len(addresses)
+    tasks = ((address, size, list(classes)) for address, size in zip(addresses, known, strict=True))
+    return contained(outlines_at, tasks, workers=workers)
+
+
+@checked
+def outlines_at(address: str, size: list[int], classes: list[str]) -> Outlines:
+    """:func:`.read_outlines`, as a process of its own is asked."""
+    return read_outlines(address, size=(size[0], size[1]) if size else None, classes=classes)
 
 
 def _raster(text: str, size: tuple[int, int] | None, limits: Limits) -> tuple[Raster, str]:

@@ -16,8 +16,7 @@ from overread.core.errors import ImageError, InputError, checked
 from overread.core.phrases import count
 from overread.core.progress import Progress, Say, silent, unheard
 from overread.evaluation.instances.predicted_outlines import PIXEL_SIZE, PredictedOutlines
-from overread.images.outlines.many_masks import read_masks
-from overread.images.outlines.outlines import Outlines, write_labels
+from overread.images.outlines.outlines import Outlines, read_masks, write_labels
 from overread.learning.model import Model
 from overread.reporting.outlined.found_objects import found_page
 from overread.study.outline_steps import file_names
