@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from overread.cli.console import PointChoice, System, bars, end, json_with_metrics, output_folder, say
+from overread.cli.console import PointChoice, System, bars, end_judged, output_folder, say
 from overread.cli.options import AllowSeen, AsJson, Level, NetBenefitAt, PredictionTable, Subgroups
 from overread.core.errors import InputError
 from overread.core.phrases import count
@@ -83,12 +83,7 @@ def compare(
                   margin_of=margin_of or "auc", claim=claim, level=level, ledger=ledgers, names=_names(first, second), primary=primary,
                   net_benefit_at=net_benefit_at or None, allow_seen=allow_seen)  # fmt: skip
     found.save(folder)
-    pages = comparison_page(found, folder)[:1]
-    if as_json:
-        typer.echo(json_with_metrics(folder / "comparison.json", "curves"))
-        return
-    typer.echo(found.table())
-    end([folder / "metrics.json", folder / "comparison.json", *pages], f"open {pages[0]}")
+    end_judged(found, folder / "comparison.json", comparison_page(found, folder)[:1], as_json, "curves")
 
 
 def _compare_outlines(
@@ -109,12 +104,7 @@ def _compare_outlines(
         found = compare_outlines(*sides, by=by, level=level, ledger=ledgers, names=_names(first, second), primary=primary,
                                  allow_seen=allow_seen, workers=0, progress=progress)  # fmt: skip
     found.save(folder)
-    pages = outline_comparison_page(found, folder)[:1]
-    if as_json:
-        typer.echo(json_with_metrics(folder / "comparison.json", "curves"))
-        return
-    typer.echo(found.table())
-    end([folder / "metrics.json", folder / "comparison.json", *pages], f"open {pages[0]}")
+    end_judged(found, folder / "comparison.json", outline_comparison_page(found, folder)[:1], as_json, "curves")
 
 
 def _coded(table: System, run: System) -> System:

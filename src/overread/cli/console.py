@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import typer
 
@@ -187,6 +187,21 @@ def require_room(folder: Path) -> None:
     from overread.core.files import write_bytes
 
     write_bytes(folder / ".room", bytes(1 << 20)).unlink()
+
+
+class Judged(Protocol):
+    """A result that prints as a table."""
+
+    def table(self) -> str: ...
+
+
+def end_judged(found: Judged, file: Path, written: Sequence[Path], as_json: bool, *without: str) -> None:
+    """Tell what was found, and what was ``written`` beside ``file``, the page last; or as JSON, but for the fields ``without``."""
+    if as_json:
+        typer.echo(json_with_metrics(file, *without))
+        return
+    typer.echo(found.table())
+    end([file.with_name("metrics.json"), file, *written], f"open {written[-1]}")
 
 
 def json_with_metrics(file: Path, *without: str) -> str:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Protocol
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from overread.cli.console import PointChoice, System, bars, end, json_with_metrics, number, output_folder, say
+from overread.cli.console import PointChoice, System, bars, end_judged, number, output_folder, say
 from overread.cli.options import AsJson, BootstrapSeed, Level, Margin, PredictionTable, listed
 from overread.core.errors import InputError, one_of
 from overread.core.phrases import count
@@ -76,11 +76,6 @@ def readers(
     _judge_one(asked, form, side, truth, cut, margin, margin_of)
 
 
-class _Judged(Protocol):
-    def save(self, folder: Path) -> object: ...
-    def table(self) -> str: ...
-
-
 @dataclass(frozen=True)
 class _Asked:
     """What is asked of readers: their ``table`` and its ``columns``, who is left out and whether names are kept, the ``predictions`` of
@@ -121,14 +116,6 @@ class _Asked:
         if not self.keep:
             say(_UNDER_NUMBERS.format(count(readers, "reader")))
 
-    def end(self, found: _Judged, folder: Path, written: list[Path], *lists: str) -> None:
-        """Tell what was found and what was written: the last is the page; or as JSON with these ``lists`` of the file."""
-        if self.as_json:
-            typer.echo(json_with_metrics(folder / "readers.json", *lists, "estimates"))
-            return
-        typer.echo(found.table())
-        end([folder / "metrics.json", folder / "readers.json", *written], f"open {written[-1]}")
-
 
 def _judge_one(
     asked: _Asked, form: PredictionTable, side: System | None, truth: str, cut: str, margin: float, margin_of: str
@@ -151,7 +138,7 @@ def _judge_one(
         margin=margin or None, margin_of=margin_of, level=asked.level, seed=asked.seed, ledger=asked.looks, model=asked.model,
     )  # fmt: skip
     found.save(folder)
-    asked.end(found, folder, readers_page(found, folder)[:1], "curves")
+    end_judged(found, folder / "readers.json", readers_page(found, folder)[:1], asked.as_json, "curves", "estimates")
 
 
 def _judge_several(asked: _Asked, form: PredictionTable, side: System | None, questions: str) -> None:
@@ -172,7 +159,7 @@ def _judge_several(asked: _Asked, form: PredictionTable, side: System | None, qu
     found = judge_findings(held, side.test if side else None, at=side.points if side else None, rule=asked.consensus, reference=against,
                            level=asked.level, seed=asked.seed, ledger=asked.looks, model=asked.model)  # fmt: skip
     found.save(folder)
-    asked.end(found, folder, findings_page(found, folder)[:1])
+    end_judged(found, folder / "readers.json", findings_page(found, folder)[:1], asked.as_json, "estimates")
 
 
 def _judge_outlines(asked: _Asked, identifiers: str) -> None:
@@ -199,8 +186,8 @@ def _judge_outlines(asked: _Asked, identifiers: str) -> None:
         found = study_outlines(readings, drawn, reference=asked.reference, level=asked.level, seed=asked.seed, ledger=looks,
                                name=asked.model, workers=0, progress=progress)  # fmt: skip
     found.save(folder)
-    consensus = write_consensus(readings, folder)
-    asked.end(found, folder, [consensus, *outline_readers_page(found, folder)[:1]])
+    written = [write_consensus(readings, folder), *outline_readers_page(found, folder)[:1]]
+    end_judged(found, folder / "readers.json", written, asked.as_json, "estimates")
 
 
 def _several(asked: _Asked, side: System | None, questions: str) -> bool:

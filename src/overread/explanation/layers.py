@@ -8,7 +8,7 @@ one that the head sees, in one's own network at its end.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -203,11 +203,16 @@ def _ran(network: nn.Module, body: nn.Module, x: Tensor) -> list[str]:
             done.pop(names[module], None)
             done[names[module]] = None
 
-    hooks = [module.register_forward_hook(note) for module in names]
+    run_heard(network, x, names, note)
+    return list(done)
+
+
+def run_heard(network: nn.Module, x: Tensor, modules: Iterable[nn.Module], heard: Callable[..., None]) -> None:
+    """Run a network on a batch ``x`` without gradients; ``heard(module, inputs, output)`` hears each of these modules."""
+    hooks = [module.register_forward_hook(heard) for module in modules]
     try:
         with torch.no_grad():
             network(x)
     finally:
         for hook in hooks:
             hook.remove()
-    return list(done)

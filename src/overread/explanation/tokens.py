@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from overread.core.errors import UnavailableError, checked
-from overread.explanation.layers import as_maps, inner, tapped
+from overread.explanation.layers import as_maps, inner, run_heard, tapped
 
 
 @checked
@@ -49,13 +49,7 @@ def _rolled_out(network: nn.Module, x: Tensor, blocks: list[nn.Module]) -> Tenso
     def keep(module: nn.Module, _: Any, output: Tensor) -> None:
         made[id(module)].append(output)  # (n, heads, N, width)
 
-    hooks = [part.register_forward_hook(keep) for block in blocks for part in (block.q_norm, block.k_norm)]  # type: ignore[union-attr]
-    try:
-        with torch.no_grad():
-            network(x)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    run_heard(network, x, [part for block in blocks for part in (block.q_norm, block.k_norm)], keep)  # type: ignore[misc]
     product: Tensor | None = None
     for block in blocks:
         queries, keys = (torch.cat(made[id(part)]).float() for part in (block.q_norm, block.k_norm))
