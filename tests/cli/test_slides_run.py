@@ -69,6 +69,7 @@ def test_new_slides_are_read_one_by_one_and_as_a_table(table, run, tmp_path):
     done = overread("predict", run, *slides, "--outlines", table.parent / "outlines", "--threads", 1, "-o", tmp_path / "new")  # fmt: skip
     assert done.exit_code == 0, done.output + repr(done.exception)
     assert "2 slides; " in done.output
+    assert "places.csv: where to look" in done.output.partition("next: ")[2]  # the viewer shows a run's own slides
     found = pd.read_csv(tmp_path / "new" / "predictions.csv", dtype={"case": str})
     assert set(found["case"]) == {"s00.tif", "s01.tif"}
     assert set(pd.read_csv(tmp_path / "new" / "lesions.csv")["case"]) == {"s01.tif"}  # every second one has some
@@ -126,3 +127,15 @@ def test_a_wrong_input_is_told_before_anything_is_written(table, tmp_path, more,
     words = [*COLUMNS, *SMALL, *more]  # of two of the same option the last counts
     assert said in refused("run", table, *words, "-o", tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_slides_are_shown_by_their_overviews_and_the_plan_is_that_of_their_tiles(table, tmp_path):
+    """Nothing is said of a network for the overviews, which are a few pixels wide and seen by none."""
+    done = overread("show", table, *COLUMNS, *SMALL, "-o", tmp_path)
+    assert done.exit_code == 0, done.output + repr(done.exception)
+    assert "image size" not in done.output
+    page = (tmp_path / "show.html").read_text("utf-8")
+    assert "Tiles of the slides, 32 × 32 pixels at 8 µm a pixel" in page
+    assert "overviews of whole slides at 32 µm a pixel" in page
+    assert "Augmented" not in page
+    assert "small network" not in page

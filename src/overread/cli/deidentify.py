@@ -9,6 +9,7 @@ import typer
 
 from overread.cli.console import bars, end, say, table
 from overread.core.errors import one_of
+from overread.core.phrases import count
 
 if TYPE_CHECKING:
     from overread.deidentify.export import Deidentified
@@ -54,8 +55,8 @@ def _tell(made: Deidentified, *, with_salt: bool) -> None:
     if not made.written:
         say("no DICOM image and no slide was written: is this the right folder?")
     if made.slides:
-        say(f"{made.slides:,} whole slides: their tissue alone was copied, without label, photograph of the glass, thumbnail, file name, user and "
-            "date (deidentified.csv says what of each); they name no patient, so each has a code of its own: --key FILE lists "
+        say(f"{count(made.slides, 'whole slide')}: the tissue alone was copied, without label, photograph of the glass, thumbnail, file name, user and "
+            "date (deidentified.csv says what of each); slides name no patient, so each has a code of its own: --key FILE lists "
             "them by path")  # fmt: skip
     if not with_salt:
         say("without --salt the codes were made with a secret that is now forgotten: a later export cannot be linked to "

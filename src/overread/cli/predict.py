@@ -169,7 +169,12 @@ def _read_slides(
         for name in ("predictions.csv", "places.csv", "lesions.csv", "slides.csv", "maps")
         if (path := home / name).exists()
     ]
-    end(written, ["overread", "evaluate", made.answers] if columns.label else ["overread", "serve", folder])
+    end(
+        written,
+        ["overread", "evaluate", made.answers]
+        if columns.label
+        else f"{command_of(['open', home / 'places.csv'])}: where to look on each slide, in µm; the maps open in any viewer of TIFF",
+    )
 
 
 def _opened(folder: Path, given: Sequence[str], layout: Layout, names: str, home: Path) -> tuple[Model, bool, bool, Layout]:  # fmt: skip

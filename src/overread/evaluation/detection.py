@@ -332,7 +332,7 @@ def _place(names: list[str], images: pd.Series, which: str) -> NDArray[np.int64]
     place = pd.Index(names).get_indexer(pd.Index(images))
     lost = int((place < 0).sum())
     if lost:
-        raise InputError(f"{which} lie on images that are not in the table of images", given=f"{lost:,} {which}",
+        raise InputError(f"{which} lie on images that are not in the table of images", given=f"{lost:,} of {len(images):,} {which}",
                          todo="list every image, named alike in all tables")  # fmt: skip
     return place.astype(np.int64)
 

@@ -352,7 +352,7 @@ def _within(
         fitting = max(0, int(seconds / epoch))
         if fitting >= (recipe.epochs or FEWEST_EPOCHS):
             break
-    reason = f"an epoch takes about {epoch:.0f} s at {size} pixels and {seconds:.0f} s are left for training"
+    reason = f"an epoch takes about {epoch:.0f} s at {size} pixels and {max(seconds, 0.0):.0f} s are left for training"
     if not fitting and recipe.method == "scratch":
         given = (
             f"an epoch takes about {duration(epoch)} at {size} pixels; left for training: {duration(max(seconds, 0.0))}"

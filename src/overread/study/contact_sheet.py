@@ -26,6 +26,7 @@ from overread.images import augment
 from overread.images.augment import Augmentation
 from overread.images.conversions import eight_bits
 from overread.images.preprocess import Preprocess, load
+from overread.images.slides.slide import OVERVIEW_MPP
 from overread.learning import auto
 from overread.learning.model import Decision
 from overread.learning.recipe import AUTO, Recipe
@@ -46,6 +47,8 @@ COPIES = "Copies side by side"
 AUGMENTED, TIMES = 6, 4
 _SIDE, _GAP = 144, 6  # pixels of a picture, and between two
 _SLICES = 9  # of a volume
+#: Pixels of a side of the overview of a slide.
+OVERVIEW_SIDE = 256
 
 
 @checked
@@ -76,8 +79,8 @@ def show(
     prepared = prepare(some, wanted, preprocess, prints, threads, progress)
     parts = [
         Section.of("What there is", [_looked(cases, some, seed, groups)], *_counts(cases, some, prints)),
-        Section.of("What a network will see", [_seen(preprocess)], _table("The plan, without a clock", ("What", "Choice", "Why"), [(d.what, d.choice, d.why) for d in decisions])),
-        _augmented(made, preprocess, [group for group in groups if group.title.startswith("Class: ")], prepared, seed),
+        Section.of("What a network will see", [_tiles_of(made) if some.slides else _seen(preprocess)], _table("The plan, without a clock", ("What", "Choice", "Why"), [(d.what, d.choice, d.why) for d in decisions])),
+        *(() if some.slides else (_augmented(made, preprocess, [group for group in groups if group.title.startswith("Class: ")], prepared, seed),)),
         *(_section(group, some, prepared) for group in groups),
         Section.of("Cannot be read", (), _unreadable(some, prints)),
     ]  # fmt: skip
@@ -110,7 +113,13 @@ def drawn_rows(cases: Cases, most: int, seed: int) -> NDArray[np.int64]:
 def planned(
     cases: Cases, some: Cases, prints: pd.DataFrame, recipe: Recipe, weights: str | None
 ) -> tuple[Recipe, Preprocess, list[Decision]]:
-    """The recipe without open fields, how it prepares an image, and why: as training would begin, without the clock."""
+    """The recipe without open fields, how it prepares an image, and why: as training would begin, without the clock. Of slides their
+    overviews are shown, and what tiles settle of the recipe is told."""
+    if some.slides:
+        from overread.slides.tile_recipe import settle_recipe
+
+        made, told = settle_recipe(recipe, weights=weights)
+        return made, Preprocess((OVERVIEW_SIDE, OVERVIEW_SIDE), fit="pad"), [d for d in told if d.what != "orientations"]  # fmt: skip
     readable = some.take(np.flatnonzero((prints["error"] == "").to_numpy()))
     facts = auto.look(readable, np.flatnonzero(readable.labelled))
     known = cases.take(np.flatnonzero(cases.labelled))
@@ -344,6 +353,12 @@ def _seen(preprocess: Preprocess) -> str:
     return (f"All pictures below are as a network is given them before normalisation: {size} {'voxels' if len(preprocess.size) == 3 else 'pixels'}, "
             f"{'colour' if preprocess.channels == 3 else 'grey'}, {_FITS[preprocess.fit]}{crop}{window}.{deep}"
             f"{' Of volumes nine slices are shown, the middle of each ninth.' if len(preprocess.size) == 3 else ''}")  # fmt: skip
+
+
+def _tiles_of(made: Recipe) -> str:
+    tiles = made.tiles
+    return (f"Tiles of the slides, {tiles.size} × {tiles.size} pixels at {', '.join(tiles.views)} µm a pixel. The pictures below are overviews of whole "
+            f"slides at {OVERVIEW_MPP:g} µm a pixel, as large as they fit.")  # fmt: skip
 
 
 def _unreadable(some: Cases, prints: pd.DataFrame) -> Table | None:

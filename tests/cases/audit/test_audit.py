@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
 import overread as ov
 from overread.cases.audit.fingerprints import take_fingerprints
+from overread.cases.cases import paths
 from overread.core.errors import InputError, UnsoundError
 
 from ..conftest import made, picture, write
@@ -53,6 +56,14 @@ def test_unreadable_images_and_missing_labels_are_set_aside(study):
     assert set(reasons) == {"c1", "c2", "c4"}
     assert reasons["c2"] == "no label"
     assert reasons["c1"].startswith("unreadable: the PNG is cut off")
+
+
+def test_a_reason_that_ends_with_advice_ends_once(study):
+    cases = study([0, 1, 2, 3, 4, 5])
+    Path(paths(cases)[1]).unlink()
+    message = ov.audit(cases).of("unreadable").message
+    assert "the file does not exist. Check the image column and the folder" in message
+    assert not message.endswith(".")  # what follows begins with one
 
 
 def test_if_nothing_can_be_read_it_stops(study):
@@ -123,6 +134,8 @@ def test_one_class_one_patient_no_patient(study):
         ov.audit(study([0, 1, 2], patient=["a"] * 3)).of("few-patients").message == "all images belong to one patient"
     )
     assert ov.audit(study([0, 1, 2], patient=["c0", "c1", "c2"])).of("no-patient").severity == "warning"
+    twice = study([0, 1, 2, 3], case=["a", "a", "b", "b"], patient=["a", "a", "b", "b"], view=["1", "2"] * 2, label=["no"] * 2 + ["yes"] * 2)  # fmt: skip
+    assert "so each case counts as a patient" in ov.audit(twice).of("no-patient").message
 
 
 def test_blank_images_sizes_and_modes(study, tmp_path):

@@ -226,7 +226,7 @@ def refuse_unreadable(prints: pd.DataFrame) -> None:
 def unreadable(seen: Seen) -> list[Finding]:
     errors = seen.prints["error"][seen.prints["error"] != ""]
     severity: Severity = "error" if len(errors) * 20 > len(seen.prints) else "warning"
-    return _finding(seen, "unreadable", severity, f"{counted(len(errors), 'image')} cannot be read and {'is' if len(errors) == 1 else 'are'} set aside, first: {next(iter(errors), '')}",
+    return _finding(seen, "unreadable", severity, f"{counted(len(errors), 'image')} cannot be read and {'is' if len(errors) == 1 else 'are'} set aside, first: {next(iter(errors), '').rstrip('.')}",
                     "Restore these files, or remove their rows.", errors.index)  # fmt: skip
 
 
@@ -350,7 +350,7 @@ def patients(seen: Seen) -> list[Finding]:
         return [Finding("few-patients", "error", f"all {len(table):,} images belong to {seen.cases.patients} patients, too few to learn from and to judge by",
                         "See that --patient names the column of the patient, and not one of groups, such as sex.", seen.cases.patients)]  # fmt: skip
     if len(table) > 1 and (table["patient"] == table["case"]).all():
-        return [Finding("no-patient", "warning", "no column says which images belong to one patient, so each image counts as a patient of its own",
+        return [Finding("no-patient", "warning", f"no column says which images belong to one patient, so each {'case' if table['case'].duplicated().any() else 'image'} counts as a patient of its own",
                         "Name the patient column if there is one: images of a patient on both sides of a split make results too good.", len(table))]  # fmt: skip
     return []
 

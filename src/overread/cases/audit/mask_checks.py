@@ -137,10 +137,10 @@ def _unreadable(masks: Masks) -> list[Found]:
     differ = errors.str.contains(OTHER_SIZE, regex=False)
     broken = np.flatnonzero((errors != "") & ~differ)
     severity: Severity = "error" if len(broken) * 20 > max(len(errors), 1) else "warning"
-    found = _one("unreadable-mask", severity, f"{counted(len(broken), 'mask')} cannot be read, and {'its image is' if len(broken) == 1 else 'their images are'} set aside, first: {errors[broken[0]] if len(broken) else ''}",
+    found = _one("unreadable-mask", severity, f"{counted(len(broken), 'mask')} cannot be read, and {'its image is' if len(broken) == 1 else 'their images are'} set aside, first: {errors[broken[0]].rstrip('.') if len(broken) else ''}",
                  "Restore these files, or blank their cells.", broken)  # fmt: skip
     sizes = np.flatnonzero(differ)
-    return found + _one("mask-size", "error", f"{counted(len(sizes), 'mask has', 'masks have')} another size than the image, first: {errors[sizes[0]] if len(sizes) else ''}",
+    return found + _one("mask-size", "error", f"{counted(len(sizes), 'mask has', 'masks have')} another size than the image, first: {errors[sizes[0]].rstrip('.') if len(sizes) else ''}",
                         "Save masks at the size of their images; of those resized take the original ones.", sizes)  # fmt: skip
 
 

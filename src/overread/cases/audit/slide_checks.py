@@ -124,7 +124,7 @@ def _one(kind: str, severity: Severity, message: str, advice: str, rows: NDArray
 
 
 def _first(texts: pd.Series, rows: NDArray[Any]) -> str:
-    return str(texts.iloc[rows[0]]) if len(rows) else ""
+    return str(texts.iloc[rows[0]]).rstrip(".") if len(rows) else ""
 
 
 # -- slides that cannot be used ------------------------------------------------------------------------------------
