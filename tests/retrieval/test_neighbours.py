@@ -47,6 +47,20 @@ def test_the_answer_is_that_of_the_definition_whatever_the_chunks(distance, chun
     assert (again[1] == distances).all()
 
 
+def test_candidates_that_are_measured_early_change_nothing(monkeypatch) -> None:
+    queries, vectors = (
+        drawn(9, 6),
+        np.sort(drawn(400, 6, seed=1), axis=0)[::-1].copy(),
+    )  # nearer and nearer: many candidates
+    barred = Barred(((np.arange(9) % 3, np.arange(400) % 4),))
+    rows, distances = nearest(queries, vectors, 6, barred=barred, chunk=16)
+    monkeypatch.setattr(neighbours, "_MEASURED", 32)
+    early = nearest(queries, vectors, 6, barred=barred, chunk=16)
+    assert (rows == slowly(queries, vectors, 6, "euclidean", lambda q, i: q % 3 == i % 4)).all()
+    assert (early[0] == rows).all()
+    assert (early[1] == distances).all()
+
+
 def test_two_hundred_thousand_vectors_as_scikit_learn_finds_them_in_bounded_memory() -> None:
     queries, vectors = drawn(40, 64), drawn(200_000, 64, seed=1)
     tracemalloc.start()

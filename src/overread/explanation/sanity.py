@@ -70,8 +70,9 @@ def check(
     values = as_maps(maps)[0]
     if is_blank(values) or not (values > 0).any():
         found = Checks(blank=is_blank(values), nothing=not (values > 0).any())
+        chance = _chance(values, mask)
         return replace(
-            found, auprc_random=_chance(values, mask), auprc=_chance(values, mask), hit=_blank_hit(values, mask)
+            found, auprc_random=chance, auprc=chance, hit=_blank_hit(values, mask), hit_by_chance=_share(mask)
         )
     sides = sides_of(network) or x.ndim - 2
     checks = Checks(edges=edge_likeness(values, x[0].cpu().numpy(), network))
@@ -91,7 +92,8 @@ def check(
         checks = _with_curves(checks, curves, blind)
     if mask is not None:
         areas = [precision_recall_area(each, mask) for each in (values, *_blind_maps(values.shape, sides, seed))]
-        checks = replace(checks, auprc=areas[0], auprc_centre=areas[1], auprc_random=max(areas[2:]), hit=points_at(values, mask))  # fmt: skip
+        checks = replace(checks, auprc=areas[0], auprc_centre=areas[1], auprc_random=max(areas[2:]), hit=points_at(values, mask),
+                         hit_by_chance=_share(mask))  # fmt: skip
     return _with_agreement(checks, method, network, x, others)
 
 
@@ -128,6 +130,11 @@ def _chance(values: NDArray[Any], mask: NDArray[np.bool_] | None) -> float:
 
 def _blank_hit(values: NDArray[Any], mask: NDArray[np.bool_] | None) -> float:
     return 0.0 if mask is not None and mask.any() and not mask.all() else math.nan
+
+
+def _share(mask: NDArray[np.bool_] | None) -> float:
+    """How often a point at random lies in a mask: its share of the area; NaN where there is no mask, or it is empty or full."""
+    return float(mask.mean()) if mask is not None and mask.any() and not mask.all() else math.nan
 
 
 @checked

@@ -41,7 +41,7 @@ class Checks:
     ``span``: between the least and the largest probability seen while parts were put in and taken away. ``insertion`` and ``deletion`` with those of
     the best of the random maps and of a spot in the centre. ``repeated`` and ``reproduced``: rank correlation and SSIM of
     trainings of one network, and of different networks. ``auprc`` against the mask with the same two baselines, ``hit``:
-    the pointing game.
+    the pointing game, ``hit_by_chance``: the mask's share of the area, which is how often a point at random lies in it.
     """
 
     blank: bool = False
@@ -66,6 +66,7 @@ class Checks:
     auprc_random: float = math.nan
     auprc_centre: float = math.nan
     hit: float = math.nan
+    hit_by_chance: float = math.nan
     cascade: tuple[float, ...] = ()
 
     @property
@@ -124,6 +125,7 @@ NAMES = {
     "auprc_random": "AUPRC of a random map",
     "auprc_centre": "AUPRC of a spot in the centre",
     "hit": "largest value within the mask",
+    "hit_by_chance": "largest value within the mask by chance",
 }
 
 
@@ -196,7 +198,7 @@ def _passed(c: Checks) -> list[str]:
     if c.span >= SPAN:
         found.append("it finds what moves the probability better than a random map and a spot in the centre")
     if math.isfinite(c.auprc):
-        found.append("it points at the marked place better than these")
+        found.append(f"it points at the marked place better than these{_largest(c)}")
     if math.isfinite(c.repeated):
         found.append("trainings agree")
     if math.isfinite(c.reproduced):
@@ -204,6 +206,13 @@ def _passed(c: Checks) -> list[str]:
     if math.isfinite(c.completeness):
         found.append("it adds up to the output")
     return found
+
+
+def _largest(c: Checks) -> str:
+    if not math.isfinite(c.hit):
+        return ""
+    by_chance = f"where {c.hit_by_chance:.1%} of points at random do" if math.isfinite(c.hit_by_chance) else ""
+    return f", with its largest value in it{f' ({by_chance})' if by_chance else ''}" if c.hit >= 0.5 else ", though its largest value lies elsewhere"  # fmt: skip
 
 
 def _not_made(c: Checks) -> list[str]:
@@ -214,8 +223,16 @@ def _not_made(c: Checks) -> list[str]:
 
 # -- the criteria of a method, over a sample of cases -----------------------------------------------------------------
 
-#: The four of Arun et al. 2021, and two more.
-CRITERIA = ("localisation", "weight randomisation", "repeatability", "reproducibility", "faithfulness", "completeness")
+#: The four of Arun et al. 2021, and three more.
+CRITERIA = (
+    "localisation",
+    "pointing game",
+    "weight randomisation",
+    "repeatability",
+    "reproducibility",
+    "faithfulness",
+    "completeness",
+)
 
 
 @dataclass(frozen=True)
@@ -274,7 +291,7 @@ def judge_method(
                 for c in checks]  # fmt: skip
 
     place, effect = mean(gained("auprc", "auprc_by_chance"), "localisation"), mean(gained("effect", "effect_by_chance"), "faithfulness")  # fmt: skip
-    hits = [c.hit for c in checks if math.isfinite(c.hit)]
+    hits, by_chance = [c.hit for c in checks if math.isfinite(c.hit)], _mean([c.hit_by_chance for c in checks])
     auprc = _mean([c.auprc for c in checks])
     ranks = {name: _mean([getattr(c, name) for c in checks]) for name in ("rank", "repeated", "reproduced")}
     apart = (
@@ -286,8 +303,11 @@ def judge_method(
     said = f"; {count(blank, 'map')} said nothing" if blank else ""
     return (
         row("localisation", place, 0.0, True,
-            f"AUPRC above the better of a random map and a spot in the centre; AUPRC {auprc:.2f}, largest value in the mask in"
-            f" {sum(hits):.0f} of {len(hits)}{said}", "not checked: no masks"),
+            f"AUPRC above the better of a random map and a spot in the centre; AUPRC {auprc:.2f}{said}",
+            "not checked: no masks"),
+        row("pointing game", mean([c.hit for c in checks], "pointing game"), by_chance, True,
+            f"largest value in the mask in {sum(hits):.0f} of {len(hits)}; by chance {by_chance * len(hits):.1f}, by the area of the masks{said}",
+            "not checked: no masks"),
         row("weight randomisation", mean([c.ssim for c in checks], "SSIM"), between, False,
             f"SSIM to the map of random weights, rank correlation {ranks['rank']:.2f}{apart}{said}",
             "not checked" if not blank else "not checked: the maps say nothing"),

@@ -8,6 +8,7 @@ is that of the definition, whatever the chunks and the threads; equal distances 
 from __future__ import annotations
 
 import importlib.util
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -31,6 +32,8 @@ QUERIES, CHUNK = 1024, 4096
 _MEASURED = 1 << 22
 #: Half the distance from 1 to the next number in float32.
 _UNIT = 2.0**-24
+#: A length that was added up in float32 can be too small by less than this, of vectors of up to a million numbers.
+_LONGER = 1.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +51,24 @@ class Barred:
         """Of some of the queries alone, counted from the first of them."""
         mine = (self.pairs[:, 0] >= queries.start) & (self.pairs[:, 0] < queries.stop)
         return Barred(tuple((q[queries], v) for q, v in self.codes), self.pairs[mine] - [queries.start, 0])
+
+    @property
+    def some(self) -> bool:
+        """Whether anything may be barred at all."""
+        return bool(self.codes) or len(self.pairs) > 0
+
+    def block(self, queries: Codes, start: int, width: int) -> NDArray[np.bool_]:
+        """(n, width) the same for each of these queries with each of the vectors from ``start`` on."""
+        barred = np.zeros((len(queries), width), bool)
+        for asks, holds in self.codes:
+            mine = asks[queries][:, None]
+            barred |= (mine == holds[None, start : start + width]) & (mine >= 0)
+        place = np.full(1 + int(max(queries.max(initial=0), self.pairs[:, 0].max(initial=0))), -1)
+        place[queries] = np.arange(len(queries))
+        row, column = place[self.pairs[:, 0]], self.pairs[:, 1] - start
+        inside = (row >= 0) & (column >= 0) & (column < width)
+        barred[row[inside], column[inside]] = True
+        return barred
 
     def hits(self, query: Codes, vector: Codes) -> NDArray[np.bool_]:
         """(n,) whether these vectors are barred from these queries."""
@@ -169,29 +190,57 @@ def _lengths(vectors: Vectors) -> NDArray[np.float64]:
 def _by_products(
     found: _Nearest, queries: Vectors, vectors: Vectors, barred: Barred, distance: str, chunk: int
 ) -> None:
-    """Fill ``found``. A score is half the squared distance less what hangs on the query alone: |v|²/2 − q·v, or −q·v."""
+    """Fill ``found``. A score is half the squared distance less what hangs on the query alone: |v|²/2 − q·v, or −q·v.
+
+    Scores are kept with how wrong they can be, and only what may be among the nearest of all chunks is measured, once.
+    """
     asked, lengths = torch.from_numpy(np.require(queries, requirements=["C", "W"])), _lengths(queries)
-    buffer = torch.empty(len(queries), min(chunk, len(vectors)))
+    buffer, zero = torch.empty(len(queries), min(chunk, len(vectors))), torch.zeros(1)
+    best, kept = _Nearest.none(*found.rows.shape), _Kept()  # distances of ``best``: the most that scores can be
     for start in range(0, len(vectors), chunk):
-        part = np.require(vectors[start : start + chunk], requirements=["C", "W"])  # of a memory map a copy
-        size = _lengths(part)
-        held, scores = torch.from_numpy(part), buffer[:, : len(part)]
+        held = torch.from_numpy(np.require(vectors[start : start + chunk], requirements=["C", "W"]))  # of a map a copy
+        square, scores = torch.linalg.vecdot(held, held), buffer[:, : len(held)]
         if distance == "cosine":
-            torch.mm(asked, held.T, out=scores).neg_()
+            torch.addmm(zero, asked, held.T, beta=0, alpha=-1, out=scores)
         else:
-            half = torch.from_numpy((size * size / 2).astype(np.float32))
-            torch.addmm(half, asked, held.T, alpha=-1, out=scores)
-        error = _error(lengths, float(size.max(initial=0)), part.shape[1])
-        limit = _score(found.distances[:, -1], lengths, distance) + error
-        hungry = np.flatnonzero(np.isinf(found.distances[:, -1]))
+            torch.addmm(square / 2, asked, held.T, alpha=-1, out=scores)
+        error = _error(lengths, math.sqrt(float(square.max())) * _LONGER, held.shape[1])
+        most = best.distances[:, -1].copy()
+        hungry = np.flatnonzero(np.isinf(most))
         if len(hungry):
-            limit[hungry] = (
-                _first_limit(scores.numpy()[hungry], hungry, barred, start, found.rows.shape[1]) + 2 * error[hungry]
-            )
-        for query, row in _below(scores, limit):
+            most[hungry] = _first_most(scores, hungry, barred, start, best.rows.shape[1]) + error[hungry]
+        for query, row in _below(scores, most + error):
+            score = scores.numpy()[query, row].astype(np.float64)
             allowed = ~barred.hits(query, row + start)
-            query, row = query[allowed], row[allowed]
-            found.take(query, row + start, _measured(queries, part, query, row, distance))
+            query, row, score = query[allowed], row[allowed] + start, score[allowed]
+            best.take(query, row, score + error[query])
+            kept.add(query, row, score - error[query])
+            if kept.many > _MEASURED:
+                kept.measure(found, best, queries, vectors, distance)
+    kept.measure(found, best, queries, vectors, distance)
+
+
+@dataclass(frozen=True, eq=False)
+class _Kept:
+    """Candidates that are not measured yet: (query, row, the least that the score can be)."""
+
+    parts: list[tuple[Codes, Codes, NDArray[np.float64]]] = field(default_factory=list)
+
+    @property
+    def many(self) -> int:
+        return sum(len(query) for query, _, _ in self.parts)
+
+    def add(self, query: Codes, row: Codes, least: NDArray[np.float64]) -> None:
+        self.parts.append((query, row, least))
+
+    def measure(self, found: _Nearest, best: _Nearest, queries: Vectors, vectors: Vectors, distance: str) -> None:
+        """Put those into ``found`` that may be among the nearest, and forget all."""
+        if self.parts:
+            query, row, least = (np.concatenate(each) for each in zip(*self.parts, strict=True))
+            near = least <= best.distances[query, -1]
+            query, row = query[near], row[near]
+            found.take(query, row, _measured(queries, vectors, query, row, distance))
+        self.parts.clear()
 
 
 def _error(lengths: NDArray[np.float64], longest: float, width: int) -> NDArray[np.float64]:
@@ -204,14 +253,14 @@ def _score(distances: NDArray[np.float64], lengths: NDArray[np.float64], distanc
     return distances - 1 if distance == "cosine" else (distances * distances - lengths * lengths) / 2
 
 
-def _first_limit(scores: Vectors, queries: Codes, barred: Barred, start: int, k: int) -> NDArray[np.float64]:
-    """(n,) the k-th smallest score that may answer, infinite where fewer than k may: for queries that have no k answers."""
-    many, width = scores.shape
-    if width < k:
-        return np.full(many, np.inf)
-    place = np.repeat(queries, width), np.tile(np.arange(start, start + width), many)
-    open_ones = np.where(barred.hits(*place).reshape(many, width), np.inf, scores)
-    return np.partition(open_ones, k - 1, axis=1)[:, k - 1].astype(np.float64)
+def _first_most(scores: torch.Tensor, queries: Codes, barred: Barred, start: int, k: int) -> NDArray[np.float64]:
+    """(n,) the k-th smallest score that may answer, infinite where fewer than k may: for ``queries`` that have no k answers."""
+    if scores.shape[1] < k:
+        return np.full(len(queries), np.inf)
+    some = scores if len(queries) == len(scores) else scores[torch.from_numpy(queries)]
+    if barred.some:
+        some = some.masked_fill(torch.from_numpy(barred.block(queries, start, scores.shape[1])), torch.inf)
+    return some.topk(k, dim=1, largest=False).values[:, -1].numpy().astype(np.float64)
 
 
 def _below(scores: torch.Tensor, limit: NDArray[np.float64]) -> Iterator[tuple[Codes, Codes]]:

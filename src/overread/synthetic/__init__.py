@@ -5,6 +5,7 @@ from overread.synthetic.disease_tree import draw_disease_tree
 from overread.synthetic.draw import draw
 from overread.synthetic.mammograms import draw_mammograms
 from overread.synthetic.nodules import draw_nodules
+from overread.synthetic.planted_nodule import draw_planted_nodules
 from overread.synthetic.several_images import draw_cases
 from overread.synthetic.slides.huge_slide import draw_huge_slide
 from overread.synthetic.slides.slide_cohort import draw_slides
@@ -18,6 +19,7 @@ __all__ = [
     "draw_huge_slide",
     "draw_mammograms",
     "draw_nodules",
+    "draw_planted_nodules",
     "draw_slides",
     "draw_tracks",
 ]

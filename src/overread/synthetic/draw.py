@@ -21,6 +21,7 @@ from overread.synthetic.disease_tree import draw_disease_tree
 from overread.synthetic.graded_fundus import draw_fundus
 from overread.synthetic.mammograms import draw_mammograms
 from overread.synthetic.nodules import draw_nodules
+from overread.synthetic.planted_nodule import draw_planted_nodules
 from overread.synthetic.several_images import KINDS as OF_SEVERAL
 from overread.synthetic.several_images import draw_cases
 from overread.synthetic.slides.slide_cohort import draw_slides
@@ -38,6 +39,7 @@ PHANTOMS: dict[str, Callable[..., Path]] = {
     "fundus": draw_fundus,
     "chest findings": draw_chest_findings,
     "mammograms": draw_mammograms,
+    "planted nodule": draw_planted_nodules,
     "calcium": draw_calcium,
     "tomogram": draw_tomogram,
     "microscopes": draw_microscopes,

@@ -129,14 +129,20 @@ def draw_chest(seed: int, key: int, signal: float, *, device: int = 0, size: int
     require(size >= 24, "size must be at least 24 pixels", given=size)
     u = random.uniform(seed, key, np.arange(16), "chest")
     y, x = _body_axes(u, size)
-    lungs = [_ellipse(y, x, -0.05, side * (0.40 + 0.04 * u[5]), 0.62, 0.27 + 0.05 * u[6]) for side in (-1, 1)]
-    heart = _ellipse(y, x, 0.30, 0.12 + 0.08 * u[7], 0.32, 0.27 + 0.06 * u[8])
-    body = 0.72 * _ellipse(y, x, 0.1, 0.0, 1.15, 0.95)
+    body, (air, heart) = 0.72 * _ellipse(y, x, 0.1, 0.0, 1.15, 0.95), _air_and_heart(u, y, x)
     ribs = 0.05 * np.cos(2 * np.pi * (4.5 * y - 1.2 * x**2 + u[9]))
-    air = np.maximum(*lungs) * (1 - heart)
     shadow = body - 0.48 * air + 0.06 * heart + ribs * air
     shadow += air * _opacity(u, y, x, signal) + 0.06 * smooth_noise(seed, key, "tissue", size, cells=7)
     return _expose(shadow, seed, key, u, device)
+
+
+def _air_and_heart(
+    u: NDArray[np.float64], y: NDArray[np.float64], x: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """How much of each pixel is lung that the heart does not cover, and how much is heart, from 0 to 1."""
+    lungs = [_ellipse(y, x, -0.05, side * (0.40 + 0.04 * u[5]), 0.62, 0.27 + 0.05 * u[6]) for side in (-1, 1)]
+    heart = _ellipse(y, x, 0.30, 0.12 + 0.08 * u[7], 0.32, 0.27 + 0.06 * u[8])
+    return np.maximum(*lungs) * (1 - heart), heart
 
 
 def _body_axes(u: NDArray[np.float64], size: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -163,13 +169,24 @@ def _bump(u: NDArray[np.float64], y: NDArray, x: NDArray) -> NDArray[np.float64]
 
 @checked
 def chest_opacity(seed: int, key: int, *, size: int = 64) -> NDArray[np.bool_]:
-    """Where :func:`draw_chest` plants the opacity, (size, size): what is at least half as dense as its middle.
+    """Where :func:`draw_chest` plants the opacity, (size, size): what it changes at least half as much as where it changes most.
+
+    It lies in the lung: nothing of it shows behind the heart, nor outside of the lung, whatever its own shape there.
 
     >>> bool(0.01 < chest_opacity(0, 1).mean() < 0.2)
     True
     """
     u = random.uniform(seed, key, np.arange(16), "chest")
-    return np.asarray(_bump(u, *_body_axes(u, size)) >= 0.5)
+    y, x = _body_axes(u, size)
+    planted = _air_and_heart(u, y, x)[0] * _bump(u, y, x)
+    return np.asarray(planted >= 0.5 * planted.max())
+
+
+@checked
+def chest_air(seed: int, key: int, *, size: int = 64) -> NDArray[np.float64]:
+    """How much of each pixel of :func:`draw_chest` is lung that the heart does not cover, (size, size), from 0 to 1."""
+    u = random.uniform(seed, key, np.arange(16), "chest")
+    return _air_and_heart(u, *_body_axes(u, size))[0]
 
 
 def _expose(shadow: NDArray, seed: int, key: int, u: NDArray[np.float64], device: int) -> NDArray[np.uint8]:

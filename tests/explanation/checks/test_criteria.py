@@ -17,9 +17,13 @@ from overread.explanation.checks.criteria import Sampled, check_methods, judge_m
 from overread.explanation.checks.randomisation import likeness
 from overread.explanation.checks.regions import EDGE, LESION
 from overread.explanation.sanity import between_patients
-from overread.explanation.verdict import CRITERIA, Checks, Criterion, judge_method, methods_lines
+from overread.explanation.verdict import CRITERIA, Checks, Criterion, judge_method, methods_lines, verdict
 
 RNG = np.random.Generator(np.random.Philox(key=18))
+
+
+def row_of(rows, criterion):
+    return next(row for row in rows if row.criterion == criterion)
 
 
 class TestMethods:
@@ -45,7 +49,7 @@ class TestMethods:
         methods = {"grad-cam": lambda _: grad_cam, "edges": lambda _: edge_map}
         rows, regions = check_methods(methods, world.network, cases, insertion_steps=4)
         assert regions == ()
-        assert [row.method for row in rows] == ["grad-cam"] * 6 + ["edges"] * 6
+        assert [row.method for row in rows] == ["grad-cam"] * len(CRITERIA) + ["edges"] * len(CRITERIA)
         found = {(row.method, row.criterion): row for row in rows}
         cam, edge = (found[name, "weight randomisation"] for name in methods)
         assert edge.value == pytest.approx(1)
@@ -56,7 +60,7 @@ class TestMethods:
 
     def test_the_mean_is_that_of_the_cases(self):
         checks = [Checks(ssim=value, rank=0.1) for value in (0.1, 0.2, 0.6, 0.3)]
-        row = judge_method("m", checks, ["a", "a", "b", "c"], between=0.9)[1]
+        row = row_of(judge_method("m", checks, ["a", "a", "b", "c"], between=0.9), "weight randomisation")
         assert row.value == pytest.approx(0.3)
         assert row.low < 0.3 < row.high
         assert row.passed
@@ -64,8 +68,8 @@ class TestMethods:
     def test_copies_of_a_patient_do_not_narrow_the_interval(self):
         checks = [Checks(ssim=value) for value in RNG.uniform(size=30)]
         patients = [str(i) for i in range(30)]
-        once = judge_method("m", checks, patients)[1]
-        thrice = judge_method("m", checks * 3, patients * 3)[1]
+        once = row_of(judge_method("m", checks, patients), "weight randomisation")
+        thrice = row_of(judge_method("m", checks * 3, patients * 3), "weight randomisation")
         assert (thrice.low, thrice.high) == pytest.approx((once.low, once.high), abs=1e-9)
 
     def test_a_map_that_says_nothing_counts_as_chance_where_a_place_is_asked_for(self):
@@ -74,7 +78,21 @@ class TestMethods:
         row = judge_method("m", [good, silent], ["a", "b"])[0]
         assert row.value == pytest.approx(0.25)
         assert "1 map said nothing" in row.words
-        assert "1 of 2" in row.words
+
+    def test_the_pointing_game_is_held_against_the_share_of_the_area(self):
+        hit, miss = (
+            Checks(auprc=0.5, auprc_random=0.1, auprc_centre=0.1, hit=each, hit_by_chance=0.1) for each in (1.0, 0.0)
+        )
+        patients = [str(i) for i in range(20)]
+        good = row_of(judge_method("m", [hit] * 16 + [miss] * 4, patients), "pointing game")
+        assert (good.value, good.baseline, good.passed) == (pytest.approx(0.8), pytest.approx(0.1), True)
+        assert "16 of 20; by chance 2.0" in good.words
+        assert row_of(judge_method("m", [hit] * 20, patients), "pointing game").passed
+        by_chance = row_of(judge_method("m", [hit] * 2 + [miss] * 18, patients), "pointing game")
+        assert not by_chance.passed
+        assert "with its largest value in it" in verdict(hit)
+        assert "though its largest value lies elsewhere" in verdict(miss)
+        assert row_of(judge_method("m", [Checks(rank=0.1)], ["a"]), "pointing game").words == "not checked: no masks"
 
     def test_maps_of_different_patients_are_paired_and_never_those_of_one(self):
         one, other = RNG.uniform(size=(2, 10, 10))
