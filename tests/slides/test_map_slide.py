@@ -8,8 +8,10 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pytest
@@ -23,7 +25,7 @@ from overread.learning.predict import answers
 from overread.slides import map_grid
 from overread.slides.heat_map import HeatMap
 from overread.slides.map_grid import blocks_of, grid_of, looked_at, read_block
-from overread.slides.map_slide import map_job, map_slide
+from overread.slides.map_slide import _answered, map_job, map_slide, pools
 
 from .conftest import Redness, tissue_of
 
@@ -358,3 +360,31 @@ def test_tiles_have_the_look_of_their_slides_stain_as_in_training(stain, slide_m
         read = load(f"{slide.path}#tile={x},{y},{tiles.size},{tiles.mpp[0]}", model.about.preprocess)
         said = answers(model, to_tensor(read[None], model.about.preprocess))[0][0, 1]
         assert found.values()[row, column] == pytest.approx(said, abs=1e-4)
+
+
+def test_ctrl_c_does_not_wait_for_the_rest_of_a_block():
+    """A block of a thousand places is begun; the network is asked for a few more of them at most."""
+    asked = list[int]()
+
+    class Slow:
+        cells = 1
+
+        def __call__(self, tiles):
+            asked.append(len(tiles))
+            time.sleep(0.01)
+            return np.zeros(len(tiles))
+
+    read, stop = Future[map_grid.Pixels](), Event()
+    tiles = np.zeros((1, 8, 8, 3), np.uint8)
+    read.set_result(map_grid.Pixels(8, np.ones(1000, bool), alone=(tiles,) * 1000))
+
+    def interrupted() -> None:
+        with pools(1, 1, stop) as (_, computing):
+            computing.submit(_answered, Slow(), read, stop)
+            while len(asked) < 3:
+                time.sleep(0.005)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert len(asked) < 500

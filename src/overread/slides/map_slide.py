@@ -18,6 +18,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -273,8 +274,9 @@ def _read_all(
             f"  {len(kept.done)} of {count(job.grid.bands, 'row')} of the heat map {'is' if len(kept.done) == 1 else 'are'} there already"
         )
     done, held = 0, list[tuple[Block, NDArray[np.float64], str]]()
-    with pools(threads, workers) as (reading, computing):
-        for number, block, cells, answer in _ahead(job, answers, kept, reading, computing, threads + workers):
+    stop = Event()
+    with pools(threads, workers, stop) as (reading, computing):
+        for number, block, cells, answer in _ahead(job, answers, kept, reading, computing, threads + workers, stop):
             if block is not None and answer is not None:
                 held.append((block, *answer.result()))
                 progress(
@@ -294,6 +296,7 @@ def _ahead(
     reading: ThreadPoolExecutor,
     computing: ThreadPoolExecutor,
     most: int,
+    stop: Event,
 ) -> Iterator[tuple[int, Block | None, int, Future[tuple[NDArray[np.float64], str]] | None]]:
     """``(row of blocks, block, 0, its answers)`` in order, ``most`` of them under way; after each row's last ``(row, None,
     its cells, None)``."""
@@ -302,7 +305,7 @@ def _ahead(
         answer = None
         if block is not None:
             pixels = reading.submit(read_block, job.slide, job.grid, job.tiles, block)
-            answer = computing.submit(_answered, answers, pixels)
+            answer = computing.submit(_answered, answers, pixels, stop)
         under_way.append((number, block, cells, answer))
         if len(under_way) > most:
             yield under_way.popleft()
@@ -342,25 +345,32 @@ def _refuse_unread(job: MapJob, unread: int, reason: str) -> None:
                          todo="copy the slide anew from its scanner")  # fmt: skip
 
 
-def _answered(answers: TileAnswers, pixels: Future[Pixels]) -> tuple[NDArray[np.float64], str]:
-    """The probability (n,) of each cell of a block, NaN of one that cannot be read, and why."""
+def _answered(answers: TileAnswers, pixels: Future[Pixels], stop: Event) -> tuple[NDArray[np.float64], str]:
+    """The probability (n,) of each cell of a block, NaN of one that cannot be read, and why; nothing of use after ``stop``."""
     held = pixels.result()
     said, which = np.full(len(held.read), np.nan), np.flatnonzero(held.read)
     for start in range(0, len(which), answers.cells):
+        if stop.is_set():  # Ctrl-C: a block may take minutes
+            break
         some = which[start : start + answers.cells]
         said[some] = answers(held.tiles(some))
     return said, held.reason
 
 
 @contextmanager
-def pools(threads: int, workers: int) -> Iterator[tuple[ThreadPoolExecutor, ThreadPoolExecutor]]:
-    """Threads that read, and threads that compute with one thread of torch each; what was not begun is dropped at an error."""
+def pools(
+    threads: int, workers: int, stop: Event | None = None
+) -> Iterator[tuple[ThreadPoolExecutor, ThreadPoolExecutor]]:
+    """Threads that read, and threads that compute with one thread of torch each; what was not begun is dropped at an error, and ``stop``
+    tells what was."""
     before = torch.get_num_threads()
     reading = ThreadPoolExecutor(threads, thread_name_prefix="slide-read")
     computing = ThreadPoolExecutor(workers, thread_name_prefix="slide-map", initializer=_one_thread)
     try:
         yield reading, computing
     finally:
+        if stop is not None:
+            stop.set()
         for pool in (computing, reading):
             pool.shutdown(wait=True, cancel_futures=True)
         torch.set_num_threads(before)

@@ -62,7 +62,7 @@ class MapBudget:
         more = duration(self.maps + self.closing + LEAST_TRAINING * self.left - self.left)
         return (
             f"  time: {what}, take about {duration(self.maps)}, and {duration(max(0.0, self.left))} of the budget are left: training has "
-            f"{duration(self.left - self.reserve)} of them, and the run will outlast its budget by about {more}. Quicker: "
+            f"{duration(max(0.0, self.left - self.reserve))} of them, and the run will outlast its budget by about {more}. Quicker: "
             f"{views}--set tiles.stride={2 * stride} (about {duration(self.maps / 4)}); or a longer --budget"
         )
 
