@@ -45,11 +45,10 @@ def arm_run(name: str, table: Path, given: argparse.Namespace) -> Path:
     stride = max(1, round(given.step / finest))  # the same places for every arm
     fields = {"tiles.mpp": f"[{', '.join(steps)}]", "tiles.size": given.size, "tiles.stride": stride, "tiles.jitter": min(8, given.size // 8),
               "tiles.centre": max(1, min(given.size, round(given.centre / finest))), "tiles.hard_negatives": given.hard_negatives,
-              "tiles.radius": given.radius, **({"tiles.number": given.tiles} if given.tiles else {})}  # fmt: skip
+              "tiles.radius": given.radius, "tiles.number": given.tiles, "precision": "float32"}  # fmt: skip
     words = [sys.executable, "-m", "overread.cli.main", "run", str(table), "--image", "slide", "--label", "tumour", "--positive", "yes",
              "--patient", "patient", "--source", "scanner", "--outlines", "outlines", "--leave-out", given.leave_out, "--names", "keep", "--tuning", "0.2",
-             "--recipe", "scratch", "--backbone", given.backbone, "--budget", f"{given.minutes:g}m", "--seed", str(given.seed), "--offline",
-             *([f"--epochs={given.epochs}"] if given.epochs else []),
+             "--recipe", given.method, "--backbone", given.backbone, "--epochs", str(given.epochs), "--seed", str(given.seed), "--offline",
              *(word for key, value in fields.items() for word in ("--set", f"{key}={value}")), "-o", str(folder)]  # fmt: skip
     print(" ".join(words), flush=True)
     began = time.monotonic()
@@ -128,13 +127,11 @@ def main() -> None:
     arguments.add_argument("--seed", type=int, default=1, help="of the split and of every training")
     arguments.add_argument("--leave-out", default="west", choices=("north", "south", "west"))
     arguments.add_argument("--arms", default=",".join(ARMS), help=f"some of {', '.join(ARMS)}")
-    arguments.add_argument(
-        "--minutes", type=float, default=10.0, help="budget of each arm on two cores; heat maps come on top"
-    )
-    arguments.add_argument("--tiles", type=int, default=0, help="tiles for training; 0: as the budget allows")
-    arguments.add_argument("--epochs", type=int, default=0, help="0: as the budget allows")
-    arguments.add_argument("--hard-negatives", type=int, default=1)
-    arguments.add_argument("--backbone", default="unet_small")
+    arguments.add_argument("--tiles", type=int, default=2400, help="tiles for training, the same number for each arm")
+    arguments.add_argument("--epochs", type=int, default=4)
+    arguments.add_argument("--hard-negatives", type=int, default=0)
+    arguments.add_argument("--method", default="finetune", choices=("finetune", "features", "scratch"))
+    arguments.add_argument("--backbone", default="mobilenet_v2", help="of which weights are at hand")
     arguments.add_argument("--size", type=int, default=64, help="pixels of a side of a tile")
     arguments.add_argument("--step", type=float, default=32.0, help="µm between two places of a heat map")
     arguments.add_argument(

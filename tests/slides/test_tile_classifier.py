@@ -92,19 +92,44 @@ def test_the_augmentation_of_the_paper_has_eight_orientations_alike():
 
 def test_the_plan_is_by_time_and_disk(tmp_path, monkeypatch):
     recipe, _ = settle_recipe(Recipe(method="scratch", tiles=replace(TILES, number=0)))
-    usual, why = tile_classifier._number(recipe, tmp_path, "cpu", Clock(), 0.0)
-    assert usual == tile_classifier.USUAL
-    assert "usual" in why.why
+
+    def planned(recipe: Recipe, clock: Clock, reserve: float = 0.0, open_method: bool = False):
+        return tile_classifier._planned(recipe, open_method, tmp_path, "cpu", clock, reserve)
+
+    usual = planned(recipe, Clock())
+    assert usual.number == tile_classifier.USUAL
+    assert "usual" in usual.decision.why
     monkeypatch.setattr(tile_classifier, "make_probe", lambda *_: lambda *_: 0.08)  # 10 ms a tile
-    number, _ = tile_classifier._number(recipe, tmp_path, "cpu", Clock(1000.0), 100.0)
-    assert number == pytest.approx(0.7 * 900 / (12 * 0.01), rel=0.01)
+    assert planned(recipe, Clock(1000.0), 100.0).number == pytest.approx(0.7 * 900 / (8 * 0.01), rel=0.01)
+    assert planned(recipe.changed(epochs=16), Clock(1000.0), 100.0).number == pytest.approx(0.7 * 900 / (16 * 0.01), rel=0.01)  # fmt: skip
+    few = planned(recipe, Clock(20.0))
+    assert (few.number, few.method) == (tile_classifier.FEWEST, "scratch")
+    assert "do not fit with the fewest, 1,024," in few.decision.why
     full = type("Usage", (), {"free": 20e6})
     monkeypatch.setattr(shutil, "disk_usage", lambda _: full)
-    number, decision = tile_classifier._number(recipe, tmp_path, "cpu", Clock(), 0.0)
-    assert number * 32 * 32 * 3 * 1.25 <= 5e6
-    assert "free disk" in decision.why
+    small = planned(recipe, Clock())
+    assert small.number * 32 * 32 * 3 * 1.25 <= 5e6
+    assert "free disk" in small.decision.why
     with pytest.raises(UnavailableError, match="disk"):
-        tile_classifier._number(recipe.changed(tiles=replace(TILES, number=10_000)), tmp_path, "cpu", Clock(), 0.0)
+        planned(recipe.changed(tiles=replace(TILES, number=10_000)), Clock())
+
+
+def test_where_time_is_too_short_to_fine_tune_the_network_is_frozen(tmp_path, monkeypatch):
+    monkeypatch.setattr(tile_classifier, "make_probe", lambda *_: lambda *_: 0.08)  # 10 ms a tile
+    recipe = Recipe(method="finetune", backbone="mobilenet_v2", image_size=32, tiles=replace(TILES, number=0))
+
+    def planned(seconds: float, open_method: bool = True, recipe: Recipe = recipe):
+        return tile_classifier._planned(recipe, open_method, tmp_path, "cpu", Clock(seconds), 0.0)
+
+    assert planned(100.0).method == "finetune", "4 passes of 1,024 tiles take 41 s"
+    frozen = planned(50.0)
+    assert frozen.method == "features"
+    assert frozen.number == pytest.approx(0.7 * 50 / (0.01 / 3), rel=0.02)
+    assert "so the network is frozen and passed once" in frozen.decision.why
+    assert planned(50.0, open_method=False).method == "finetune", "what is asked for is done"
+    some = replace(recipe, tiles=replace(TILES, number=5000))
+    assert planned(100.0, recipe=some).method == "features"
+    assert planned(100.0, recipe=some).number == 5000
 
 
 def test_a_part_without_slides_is_refused(tiny_slides, slide_cache):

@@ -45,10 +45,10 @@ __all__ = ["train_on_slides"]
 
 #: Tiles where neither number nor budget says how many; the fewest and the most that a budget asks for; and for each so many tiles
 #: for training one for tuning, within bounds.
-USUAL, FEWEST, MOST, TUNING, TUNING_BOUNDS = 8192, 256, 32_768, 4, (64, 4096)
-#: A budget should suffice for so many epochs, of the share of the time that steps may fill; and the share of the free disk that
-#: tiles may take.
-EPOCHS, FILLED, DISK = 12, 0.7, 0.25
+USUAL, FEWEST, MOST, TUNING, TUNING_BOUNDS = 8192, 1024, 32_768, 4, (256, 4096)
+#: A budget should suffice for so many epochs, by method, of the share of the time that steps may fill: other tiles teach more than the
+#: same ones again. A frozen network is passed once, forwards, which takes a third of a step. And the share of the free disk that tiles may take.
+EPOCHS, FILLED, DISK = {"scratch": 8.0, "finetune": 4.0, "features": 1 / 3}, 0.7, 0.25
 #: How long a look for hard negatives takes, in trainings.
 LOOK = 0.25
 
@@ -77,16 +77,21 @@ def train_on_slides(
     clock, device = clock or Clock(), pick_device(device)
     cache = Path(cache) if cache else cache_folder()
     rows = _rows(cases, split)
-    recipe, told = settle_recipe(recipe, weights=weights, device=device)
+    asked = recipe
+    recipe, told = settle_recipe(asked, weights=weights, device=device)
     look = partial(find_places, cases, tiles=recipe.tiles, cache=cache, digests=digests, threads=threads, progress=progress, say=say)  # fmt: skip
     places = {part: look(rows=own, part="training" if part == "train" else part) for part, own in rows.items()}
     checkpoints = Path(folder) if folder else None
     key = fingerprint([cases.taught, recipe, str(weights), clock.limit, {part: [*own.tolist(), *(g.name for g in places[part].grids)] for part, own in rows.items()}])  # fmt: skip
     plan = _kept_plan(checkpoints, key)
     if plan is None:
-        plan = PlannedTiles(*_number(recipe, cache, device, clock, reserve))
+        plan = _planned(recipe, asked.method == "auto", cache, device, clock, reserve)
         if checkpoints:
             write_json(checkpoints / "tiles.json", {"key": key, "plan": plain(plan)})
+    if plan.method != recipe.method:
+        recipe, told = settle_recipe(
+            asked.changed(method=plan.method, backbone=recipe.backbone), weights=weights, device=device
+        )
     recipe = recipe.changed(tiles=replace(recipe.tiles, number=plan.number))
     for decision in (*told, plan.decision):
         say(decision.line)
@@ -114,38 +119,43 @@ def _rows(cases: Cases, split: Split) -> dict[str, NDArray[np.int64]]:
 
 @dataclass(frozen=True)
 class PlannedTiles:
-    """How many tiles a training draws, and why."""
+    """How many tiles a training draws, by which method it learns them, and why."""
 
     number: int
+    method: str
     decision: Decision
 
 
-def _number(recipe: Recipe, cache: Path, device: str, clock: Clock, reserve: float) -> tuple[int, Decision]:
-    """As many tiles as are asked for, or as the time and the disk allow."""
-    tiles = recipe.tiles
+def _planned(recipe: Recipe, open_method: bool, cache: Path, device: str, clock: Clock, reserve: float) -> PlannedTiles:
+    """As many tiles as are asked for, or as the time and the disk allow; where the method is open and the time too short to fine-tune
+    on a few of them, a network whose weights stay."""
+    tiles, method = recipe.tiles, recipe.method
     each = len(tiles.mpp) * tiles.size**2 * 3 * (1 + 1 / TUNING) * (1 + tiles.hard_negatives / 4)  # bytes
     free = shutil.disk_usage(cache if cache.exists() else cache.parent).free
     number, why = tiles.number, "asked for"
-    if not number:
+    if clock.limit is not None and recipe.backbone and method in EPOCHS and (open_method or not number):
+        step = make_probe(_facts(tiles), device, recipe.filters)(recipe.backbone, tiles.size, 8, "float32") / 8 * len(tiles.mpp)  # fmt: skip
+        seconds = FILLED * max(0.0, clock.left - reserve) / (1 + tiles.hard_negatives * (1 + LOOK))
+        epochs = recipe.epochs or EPOCHS[method]
+        short = ""
+        if open_method and method == "finetune" and seconds < epochs * step * (number or FEWEST):
+            short = f"; {epochs:g} of each, to fine-tune on {number or FEWEST:,}, do not, so the network is frozen and passed once"
+            method, epochs = "features", EPOCHS["features"]
+        if not number:
+            number = int(np.clip(seconds / (epochs * step), FEWEST, MOST))
+            fits = "should fit" if seconds >= epochs * step * FEWEST else f"do not fit with the fewest, {FEWEST:,},"
+            passes = f"{epochs:g} of each {fits}" if method != "features" else f"one forwards of each {fits}"
+            why = f"a tile takes about {step * 1000:.0f} ms a pass, and {passes} into {seconds:.0f} s"
+        why += short
+    elif not number:
         number, why = USUAL, "usual; give --budget to use a given time, or --set tiles.number=…"
-        if clock.limit is not None and recipe.backbone:
-            step = (
-                make_probe(_facts(tiles), device, recipe.filters)(recipe.backbone, tiles.size, 8, "float32")
-                / 8
-                * len(tiles.mpp)
-            )
-            seconds = FILLED * max(0.0, clock.left - reserve) / (1 + tiles.hard_negatives * (1 + LOOK))
-            number = int(np.clip(seconds / (EPOCHS * step), FEWEST, MOST))
-            why = (
-                f"a tile takes about {step * 1000:.0f} ms a pass, and {EPOCHS} of each should fit into {seconds:.0f} s"
-            )
-        if number * each > DISK * free:
-            number, why = max(FEWEST, int(DISK * free / each)), f"a quarter of the free disk, {free / 1e9:.1f} GB"
+    if not tiles.number and number * each > DISK * free:
+        number, why = max(FEWEST, int(DISK * free / each)), f"a quarter of the free disk, {free / 1e9:.1f} GB"
     if number * each > free:
         raise UnavailableError("the disk is too small for the tiles", given=f"{number * each / 1e9:.1f} GB needed, {free / 1e9:.1f} GB free",
                                todo="free some space, choose another cache, or fewer tiles: --set tiles.number=…")  # fmt: skip
     size = f"{number * each / 1e9:.1f} GB" if number * each >= 5e7 else f"{number * each / 1e6:.1f} MB"
-    return number, Decision("tiles", f"{number:,}", f"{why}; decoded once, {size} of the cache")
+    return PlannedTiles(number, method, Decision("tiles", f"{number:,}", f"{why}; decoded once, {size} of the cache"))
 
 
 def _facts(tiles: Tiles) -> Facts:
