@@ -36,10 +36,10 @@ def explain(
     layer: Annotated[str, typer.Option(help="of the network; the last one with more than one place along each side if not given")] = "",
     views: Annotated[int, typer.Option(help="average maps over so many orientations of the image: 1, 2, 4 or 8")] = 1,
     checks: Annotated[bool, typer.Option("--checks/--no-checks", help="hold each map against maps that know nothing of the model; some hundred passes a map")] = True,
+    masks: Annotated[str, typer.Option(help="column of the table with the addresses of masks of what a map should point at, of a study that keeps it (--keep-column); maps and methods are held against them")] = "",
     sample: Annotated[int, typer.Option(min=1, help="cases, half of them the surest errors", rich_help_panel=SAMPLED)] = 8,
     part: Annotated[str, typer.Option(help="test or tuning", rich_help_panel=SAMPLED)] = "test",
     judge: Annotated[int, typer.Option(min=0, help="judge the methods on so many tuning cases, instead of showing maps", rich_help_panel=JUDGED)] = 0,
-    masks: Annotated[str, typer.Option(help="column of the table with the addresses of masks, of a study that keeps it", rich_help_panel=JUDGED)] = "",
     filters: Annotated[bool, typer.Option("--filters", help="the first filters and the patches that excite units of --layer most, instead of maps", rich_help_panel=FILTERS)] = False,
     unit: Annotated[list[int], typer.Option(min=0, help="a channel of the layer; may be repeated; the eight that vary most if not given", rich_help_panel=FILTERS)] = [],
     cells: Annotated[str, typer.Option(help="rank the cells of each image by their share of the map, instead of showing maps: masks (of the run's table), or a run that outlines cells", rich_help_panel=CELLS)] = "",
@@ -66,7 +66,7 @@ def explain(
     require_images(folder, "overread explain")
     one_of(str(views), ("1", "2", "4", "8"), "the number of orientations")
     methods = tuple(dict.fromkeys(method_of(each).name for each in method)) or METHODS
-    wish = Wish(tuple(cases), methods, target, layer, sample, part, views, checks, seed)
+    wish = Wish(tuple(cases), methods, target, layer, sample, part, views, checks, seed, masks="" if judge else masks)
     home = output_folder(output, folder)
     with open_run(Study.load(folder / "study.toml").changed(device=resources.device, threads=resources.threads), folder, quiet=as_json) as context:  # fmt: skip
         if cells:

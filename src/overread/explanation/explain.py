@@ -17,6 +17,7 @@ from overread.core.errors import InputError, checked, one_of, require
 from overread.core.phrases import count
 from overread.core.progress import Progress, Say, silent, unheard
 from overread.explanation.attribute import attributions, layer_of
+from overread.explanation.checks.criteria import masks_of, require_column
 from overread.explanation.checks.faithfulness import Curves
 from overread.explanation.explanation import Explanation
 from overread.explanation.methods import Method, method_of
@@ -39,7 +40,7 @@ BATCH = 8
 @checked
 def explain(
     model: Model, cases: Cases, *, target: str | Mapping[str, str] = "", method: str = "grad-cam", layer: str = "", views: int = 1,
-    checks: bool = True, seed: int = 0, device: str = "", threads: int = 0, progress: Progress = silent, say: Say = unheard,
+    checks: bool = True, masks: str = "", seed: int = 0, device: str = "", threads: int = 0, progress: Progress = silent, say: Say = unheard,
 ) -> Explanation | tuple[Explanation, ...]:  # fmt: skip
     """A map of each case, or of each image where the model sees images one by one; of one, it alone.
 
@@ -47,14 +48,15 @@ def explain(
     notes say so: of a case it is one, of all of its images together; of a quantity its value. ``method``: of :data:`overread.explanation.methods.METHODS`. ``layer``: chosen
     where blank (:func:`overread.explanation.layers.default_layer`). ``views``: 2, 4 or 8 to average maps over
     orientations, as the model's recipe may average its answers. ``checks``: whether each map is held against maps that know
-    nothing of the network (:func:`overread.explanation.sanity.check`), which takes some hundred passes, and gets a verdict.
+    nothing of the network (:func:`overread.explanation.sanity.check`), which takes some hundred passes, and gets a verdict. ``masks``: the column of the
+    table with the addresses of masks of what the map should point at, relative to where the images are, against which the place is checked too; blank cells have none.
     ``seed``: of SmoothGrad's noise and of the checks.
 
     Raises :class:`ArgumentError` for an unknown target, method or layer, :class:`UnavailableError` for a method that the
     network has nothing for, :class:`InputError` where no image can be read.
     """
     errors: dict[int, str] = {}
-    found = tuple(explanations(model, cases, targets=target, methods=(method,), layer=layer, views=views, checks=checks, seed=seed, device=device,
+    found = tuple(explanations(model, cases, targets=target, methods=(method,), layer=layer, views=views, checks=checks, masks=masks, seed=seed, device=device,
                                threads=threads, errors=errors, progress=progress, say=say))  # fmt: skip
     if not found:
         raise InputError("none of the images can be read", given=next(iter(errors.values()), "an empty table"))
@@ -64,7 +66,7 @@ def explain(
 @checked
 def explanations(
     model: Model, cases: Cases, *, targets: str | Mapping[str, str] = "", methods: Sequence[str] = ("grad-cam",), layer: str = "",
-    views: int = 1, checks: bool = True, seed: int = 0, device: str = "", threads: int = 0, errors: dict[int, str] | None = None,
+    views: int = 1, checks: bool = True, masks: str = "", seed: int = 0, device: str = "", threads: int = 0, errors: dict[int, str] | None = None,
     progress: Progress = silent, say: Say = unheard,
 ) -> Iterator[Explanation]:  # fmt: skip
     """The same by several methods, one case after the other and all methods of each; images are read once.
@@ -73,11 +75,21 @@ def explanations(
     """
     abouts = [method_of(each) for each in methods]
     require(len(abouts) > 0, "name at least one method")
+    require_column(cases, masks)
     for name in {targets} if isinstance(targets, str) else set(targets.values()):
         index_of(model.target, name)
     found = inputs(model, cases, device=device, threads=threads, batch=BATCH, errors=errors, progress=progress, say=say, doing="explaining")  # fmt: skip
     probable = _most_probable(model, cases, targets, device=device, threads=threads, progress=progress)
-    return _explained(model, cases, found, targets, probable, abouts, _Wish(layer, views, checks, seed))
+    return _explained(
+        model,
+        cases,
+        found,
+        targets,
+        probable,
+        abouts,
+        _Wish(layer, views, checks, seed, masks if checks else "", threads),
+        say,
+    )
 
 
 def _most_probable(model: Model, cases: Cases, targets: str | Mapping[str, str], **work: Any) -> dict[str, str]:
@@ -109,12 +121,16 @@ class _Wish:
     views: int
     checks: bool
     seed: int
+    masks: str = ""
+    threads: int = 0
 
 
 def _explained(
     model: Model, cases: Cases, found: Iterator[Inputs], targets: str | Mapping[str, str], probable: Mapping[str, str],
-    abouts: Sequence[Method], wish: _Wish,
+    abouts: Sequence[Method], wish: _Wish, say: Say,
 ) -> Iterator[Explanation]:  # fmt: skip
+    unread = 0
+    addressed = cases.table[wish.masks].fillna("").astype(str).ne("").to_numpy() if wish.masks else None
     for batch in found:
         network = layout(model.network, str(batch.x.device)).eval()
         answers = _answers(model, network, batch.x)
@@ -122,6 +138,9 @@ def _explained(
         chosen = [index_of(model.target, name or probable.get(case, ""), row)
                   for name, case, row in zip(wanted, batch.cases, answers, strict=True)]  # fmt: skip
         index = tensor(chosen, device=batch.x.device)
+        masks = masks_of(model, cases, wish.masks, batch, wish.threads)
+        if addressed is not None:
+            unread += sum(mask is None and addressed[[r for r in rows if r >= 0]].any() for mask, rows in zip(masks, batch.rows, strict=True))  # fmt: skip
         made = []
         for about in abouts:
             used = layer_of(network, batch.x, about.name, wish.layer)
@@ -131,12 +150,16 @@ def _explained(
             usual = model.target.task.most_probable
             said = (f"Target: {usual}, since none was named.",) if usual and not wanted[row] else ()
             names, images = _shown(model, cases, batch, row)
-            checker = _Checker(model, network, batch.x[row : row + 1], chosen[row], wish)
+            checker = _Checker(model, network, batch.x[row : row + 1], chosen[row], wish, masks[row])
             for about, used, maps, notes in made:
                 values = np.asarray(maps[row].cpu().numpy(), np.float32).reshape(images.shape[:-1])
                 one = Explanation(batch.cases[row], model.target.names[chosen[row]], about.name, used, values, images,
                                   float(answers[row, chosen[row]]), names, (*said, *notes))  # fmt: skip
                 yield one.judged(checker.checks(about, used, maps[row : row + 1])) if wish.checks else one
+    if unread:
+        say(
+            f"  {count(unread, 'mask')} cannot be read: the place of {'that map' if unread == 1 else 'those maps'} is not checked"
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,6 +171,7 @@ class _Checker:
     x: Tensor
     target: int
     wish: _Wish
+    mask: NDArray[np.bool_] | None = None
 
     def score(self, outputs: Tensor) -> Tensor:
         """The probability of the target."""
@@ -175,7 +199,7 @@ class _Checker:
 
         nothing = not bool((made.nan_to_num() > 0).any())  # then no curve is drawn
         # a mean over orientations adds up to the mean of their outputs, and to none of them: completeness is not asked
-        return check(again, self.network, self.x, target=self.target, score=self.score, made=made, draws=1, seed=self.wish.seed,
+        return check(again, self.network, self.x, target=self.target, score=self.score, made=made, draws=1, seed=self.wish.seed, mask=self.mask,
                      baseline=self.x * 0 if about.complete and self.wish.views == 1 else None, blind=None if nothing else self.blind)  # fmt: skip
 
 

@@ -41,7 +41,8 @@ class Wish:
 
     ``named``: cases of the run, or paths of images that are not in it; without them ``sample`` cases of a ``part``, of
     which half are the surest errors and half correct ones beside them. ``checks``: see
-    :func:`overread.explanation.explain.explain`; of the first ``checked`` cases, 0 for all.
+    :func:`overread.explanation.explain.explain`; of the first ``checked`` cases, 0 for all. ``masks``: the column
+    with the addresses of masks, against which the place of each map is checked.
     """
 
     named: tuple[str, ...] = ()
@@ -54,9 +55,11 @@ class Wish:
     checks: bool = True
     seed: int = 0
     checked: int = 0
+    masks: str = ""
 
     def __post_init__(self) -> None:
         require(self.sample >= 1, "at least one case is shown", given=self.sample)
+        require(self.checks or not self.masks, "masks are held against maps by the checks, which are left out", given=self.masks, todo="leave out --no-checks")  # fmt: skip
         require(self.part in ("test", "tuning"), "cases are shown of the part test or tuning", given=repr(self.part))
 
 
@@ -87,7 +90,7 @@ def explain_run(context: RunContext, wish: Wish, home: Path | None = None) -> Ex
     written = context.written(cases)
     errors: dict[int, str] = {}
     made: list[MapEntry] = []
-    settings: dict[str, Any] = {"targets": wish.target or targets, "methods": wish.methods, "layer": wish.layer, "views": wish.views, "seed": wish.seed,
+    settings: dict[str, Any] = {"targets": wish.target or targets, "methods": wish.methods, "layer": wish.layer, "views": wish.views, "seed": wish.seed, "masks": wish.masks,
                                 "device": context.study.resources.device, "threads": context.study.resources.threads,
                                 "progress": context.progress, "say": context.say}  # fmt: skip
     names = cases.table["case"]

@@ -16,6 +16,7 @@ from overread.core.files import read_rows, write_rows
 from overread.explanation.checks.criteria import Sampled, check_methods, judge_methods, sample_cases
 from overread.explanation.checks.randomisation import likeness
 from overread.explanation.checks.regions import EDGE, LESION
+from overread.explanation.explain import explanations
 from overread.explanation.sanity import between_patients
 from overread.explanation.verdict import CRITERIA, Checks, Criterion, judge_method, methods_lines, verdict
 
@@ -141,6 +142,19 @@ class TestSample:
         assert found["a"].x.shape[:2] == (1, 2)
         assert found["b"].mask.any(axis=(1, 2)).tolist() == [True, False]
         assert found["c"].mask is None
+
+
+def test_each_map_of_a_case_with_a_mask_is_held_against_it(masked):
+    heard = []
+    made = list(explanations(model_of(), masked, masks="mask", say=heard.append))
+    assert "  1 mask cannot be read: the place of that map is not checked" in heard
+    held = {each.case: each.checks.numbers.get("AUPRC against the mask") for each in made}
+    assert {case for case, value in held.items() if value is not None} == {s.case for s in sample_cases(model_of(), masked, masks="mask", most=9) if s.mask is not None}  # fmt: skip
+    assert 0 < sum(value is None for value in held.values()) < len(held)
+    by_chance = {each.case: each.checks.numbers.get("largest value within the mask by chance") for each in made}
+    assert all(by_chance[s.case] == pytest.approx(s.mask.mean()) for s in sample_cases(model_of(), masked, masks="mask", most=9) if s.mask is not None)  # fmt: skip
+    with pytest.raises(InputError, match="no column of masks"):
+        list(explanations(model_of(), masked, masks="masc"))
 
 
 def test_methods_of_a_model_are_judged_with_their_masks_and_regions(masked):

@@ -161,10 +161,7 @@ def sample_cases(
     table, names = cases.table, list(model.target.names)
     if target and target not in names:
         raise InputError("the model does not know this target", given=repr(target), todo=nearest(target, names))
-    if masks and masks not in table:
-        raise InputError(
-            "there is no column of masks of this name", given=repr(masks), todo=nearest(masks, table.columns)
-        )
+    require_column(cases, masks)
     chosen = _drawn(table["case"].tolist(), table["patient"].tolist(), most, seed)
     kept = cases.take(np.flatnonzero(table["case"].isin(chosen)))
     held = kept.table.drop_duplicates("case")
@@ -173,7 +170,7 @@ def sample_cases(
     patient = dict(zip(held["case"].astype(str), held["patient"].astype(str), strict=True))
     unread, network = 0, layout(model.network, pick_device(device)).eval()
     for batch in inputs(model, kept, device=device, threads=threads, batch=8, progress=progress, say=say):
-        made = _masks(model, kept, masks, batch, threads)
+        made = masks_of(model, kept, masks, batch, threads)
         unread += sum(each is None for each in made) if masks else 0
         outputs = model.target.task.probabilities(outputs_of(network, batch.x, 1, batch.x.device.type)).cpu().numpy()
         for i, case in enumerate(batch.cases):
@@ -197,8 +194,21 @@ def _drawn(cases: Sequence[str], patients: Sequence[str], most: int, seed: int) 
     return {name for *_, name in sorted(ranked)[:most]}
 
 
-def _masks(model: Model, cases: Cases, column: str, batch: Inputs, threads: int) -> list[NDArray[np.bool_] | None]:
-    """The mask of each case of a batch, of the shape of its maps; None where there is none, or it cannot be read."""
+@checked
+def require_column(cases: Cases, masks: str) -> None:
+    """Raise :class:`InputError` where a table has no column of masks of this name, if it is not blank; it names the nearest."""
+    if masks and masks not in cases.table:
+        raise InputError("there is no column of masks of this name", given=repr(masks), todo=nearest(masks, cases.table.columns))  # fmt: skip
+
+
+@checked
+def masks_of(
+    model: Model, cases: Cases, column: str, batch: Inputs, threads: int = 0
+) -> list[NDArray[np.bool_] | None]:
+    """The mask of each case of a batch, of the shape of its maps; None where there is none, or it cannot be read.
+
+    ``column``: of the table, with addresses relative to where the images are; blank: there are none.
+    """
     if not column:
         return [None] * len(batch)
     addresses, told = paths(cases), cases.table[column].fillna("").astype(str).tolist()
