@@ -140,7 +140,7 @@ def _explained(
         index = tensor(chosen, device=batch.x.device)
         masks = masks_of(model, cases, wish.masks, batch, wish.threads)
         if addressed is not None:
-            unread += sum(mask is None and addressed[[r for r in rows if r >= 0]].any() for mask, rows in zip(masks, batch.rows, strict=True))  # fmt: skip
+            unread += sum(mask is None and bool(addressed[[r for r in rows if r >= 0]].any()) for mask, rows in zip(masks, batch.rows, strict=True))  # fmt: skip
         made = []
         for about in abouts:
             used = layer_of(network, batch.x, about.name, wish.layer)
