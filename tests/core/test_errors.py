@@ -90,3 +90,21 @@ def test_require_and_one_of():
         require(False, "it must be positive", given=-1)
     with pytest.raises(ArgumentError, match=r"fit is not known.*Did you mean 'crop'\?$"):
         one_of("crops", ["crop", "pad"], "fit")
+
+
+def test_an_argument_that_a_function_does_not_take_is_named_with_the_nearest():
+    @checked
+    def judge(labels: int, *, patient: int = 0) -> int:
+        return labels + patient
+
+    @checked
+    def other() -> int:
+        return judge(1, patients=2)  # type: ignore[call-arg]
+
+    for call in (lambda: judge(1, patients=2), other):
+        with pytest.raises(
+            ArgumentError, match=r"judge\(\) has no such argument \(given: patients\)\. Did you mean 'patient'\?$"
+        ):
+            call()
+    with pytest.raises(TypeError, match="missing 1 required positional argument"):
+        judge()

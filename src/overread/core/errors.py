@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import inspect
 import re
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar, cast
@@ -105,9 +106,25 @@ def checked(function: F) -> F:
         nonlocal made
         if made is None:
             made = _decorator()(function)
-        return made(*arguments, **named)
+        try:
+            return made(*arguments, **named)
+        except TypeError as error:
+            if unknown := _unknown_argument(function, named, error):
+                raise unknown from None
+            raise
 
     return cast(F, checking)
+
+
+def _unknown_argument(function: Callable, named: Iterable[str], error: TypeError) -> ArgumentError | None:
+    """What is said of a name that a function does not take, where that is what a call failed by."""
+    if isinstance(error, OverreadError) or f"{function.__name__}() got an unexpected keyword argument" not in str(
+        error
+    ):
+        return None
+    known = [name for name in inspect.signature(function).parameters if name not in ("self", "cls")]
+    wrong = next((name for name in named if name not in known), "")
+    return ArgumentError(f"{function.__name__}() has no such argument", given=wrong, todo=nearest(wrong, known)) if wrong else None  # fmt: skip
 
 
 @functools.cache
