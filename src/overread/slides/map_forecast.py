@@ -131,7 +131,7 @@ def seconds_a_place(model: Model, job: MapJob, *, device: str = "", threads: int
     which = np.flatnonzero(pixels.read)
     if not len(which):
         return math.nan
-    answers = TileAnswers.of(model, job.slide, device, largest_batch(device))
+    answers = TileAnswers.of(model, job.slide, device, largest_batch(device, job.tiles.size))
     some = pixels.tiles(which[: answers.cells])
     with pools(threads, workers) as (_, computing):
 

@@ -165,9 +165,9 @@ def _made(
     progress: Progress, say: Say,
 ) -> HeatMap:  # fmt: skip
     kind = device.partition(":")[0]
-    answers = TileAnswers.of(model, job.slide, device, largest_batch(device))
+    answers = TileAnswers.of(model, job.slide, device, largest_batch(device, job.tiles.size))
     workers = workers or min(cores(), MOST_WORKERS)
-    with _rows(part, job, kind) as kept:
+    with _rows(part, job, f"{kind} {answers.cells}") as kept:
         _read_all(job, answers, kept, threads, workers if kind == "cpu" else 1, progress, say)
         unread = kept.unread
         _refuse_unread(job, unread, kept.reason)
