@@ -90,6 +90,12 @@ def test_under_a_budget_the_number_of_epochs_follows_the_time(make_training) -> 
     assert state.decisions or state.stopped
 
 
+def test_a_budget_buys_no_more_epochs_than_were_asked_for(make_training) -> None:
+    _, state = optimise(**make_training(epochs=3, clock=Clock(1000.0), patience=9.0), reserve=0.1, most_epochs=3)
+    assert len(state.history) == 3
+    assert not [decision for decision in state.decisions if decision["what"] == "epochs"]
+
+
 def test_the_number_of_epochs_is_told_once_however_often_it_was_planned_anew() -> None:
     recipe, state = (
         Recipe(method="scratch"),

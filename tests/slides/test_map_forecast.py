@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 
 import numpy as np
 import pandas as pd
@@ -14,8 +13,10 @@ from overread.images.slides.slide import slide_at
 from overread.images.slides.tile_settings import Tiles
 from overread.images.slides.tissue import TissueSettings, find_tissue
 from overread.learning.recipe import Recipe
+from overread.slides import map_forecast
 from overread.slides.map_forecast import MapForecast, forecast_recipe, seconds_a_place
 from overread.slides.map_slide import map_job
+from overread.slides.tile_answers import TileAnswers, largest_batch
 
 from .conftest import TUMOUR, Redness
 
@@ -75,23 +76,26 @@ def test_every_kind_of_recipe_has_a_stand_in(cases, recipe, tmp_path):
     assert 0 < found.seconds < 120
 
 
-def test_a_place_takes_as_long_as_its_network(cases, slide_model):
-    """A network that sleeps is told by the time that it sleeps: four places at a time, on each thread."""
+def test_a_place_takes_its_share_of_a_batch_and_of_its_block(cases, slide_model, monkeypatch):
+    """Everything takes a tenth of a second: reading the block, and each pass of a batch of its places."""
+    job = map_job(slide_model(Redness(), TILES), slide_at(cases.table["image"][0]))
+    block, passes = map_forecast._fullest(job), list[int]()
 
-    class Slow(Redness):
-        def forward(self, x):
-            time.sleep(0.1)
-            return super().forward(x)
+    class Counted(TileAnswers):
+        def __call__(self, tiles):
+            passes.append(len(tiles))
+            return super().__call__(tiles)
 
-    job = map_job(slide_model(Slow(), TILES), slide_at(cases.table["image"][0]))
-    quick, slow = (seconds_a_place(slide_model(network, TILES), job, threads=1, workers=1) for network in (Redness(), Slow()))  # fmt: skip
-    assert slow - quick == pytest.approx(0.1 / 4, rel=0.8)
-    assert slow > 0.1 / 4
+    monkeypatch.setattr(map_forecast, "TileAnswers", Counted)
+    monkeypatch.setattr(map_forecast, "_timed", lambda work: (0.1, work()))
+    found = seconds_a_place(slide_model(Redness(), TILES), job, threads=1, workers=1)
+    assert passes[0] <= min(largest_batch("cpu", TILES.size), len(block))
+    assert len(set(passes)) == 1
+    assert found == pytest.approx(0.1 / len(block) + 0.1 / passes[0])
 
 
 def test_a_block_that_cannot_be_read_is_no_forecast(cases, slide_model, monkeypatch):
     from overread.core.errors import ImageError
-    from overread.slides import map_forecast
 
     def torn(*_):
         raise ImageError("torn")

@@ -98,7 +98,7 @@ def train_segmenter(
         plan = SettledSegmentation(*_planned(data, recipe, weights, network, device, clock, reserve, threads))
         if checkpoints is not None:
             write_json(checkpoints / "segmentation.json", {"key": key, "plan": plain(plan)})
-    recipe, decisions = plan.recipe, plan.decisions
+    most_epochs, recipe, decisions = recipe.epochs, plan.recipe, plan.decisions
     found = stores.find(recipe.backbone, folder=weights) if recipe.method == "finetune" else None
     for decision in decisions:
         say(decision.line)
@@ -117,7 +117,7 @@ def train_segmenter(
     shares = _source_shares(data, recipe)
     judge = _judge(data, about, boundary, device)
     kept = reserve + (1 - TRAINING) * max(0.0, clock.left - reserve) if clock.limit is not None else reserve
-    trained, state = optimise(placed, batches, loss, judge, recipe, clock=clock, reserve=kept, folder=checkpoints, fitted=False, shares=shares,
+    trained, state = optimise(placed, batches, loss, judge, recipe, clock=clock, reserve=kept, folder=checkpoints, fitted=False, shares=shares, most_epochs=most_epochs,
                               progress=progress)  # fmt: skip
     about, told = _tuned(trained, data, about, device, progress)
     for decision in (*_snapshot(state), told):

@@ -57,6 +57,7 @@ def fit(
     cache: Path | None = None,
     clock: Clock | None = None,
     reserve: float = 0.0,
+    most_epochs: int = 0,
     device: str = "cpu",
     threads: int = 0,
     retune: Callable[[], None] = lambda: None,
@@ -69,7 +70,7 @@ def fit(
     fields, as :func:`overread.learning.auto.plan` gives it; ``weights``: file of the initial weights, None for random
     ones; ``network``: one's own in place of the recipe's backbone, which learns from the weights that it brings; a copy
     of it is trained. ``decisions`` are kept in the model. ``folder``: for checkpoints of this one training, from which
-    it resumes; ``cache``: for features of frozen networks; ``retune``: as in :func:`optimise`. Call it with
+    it resumes; ``cache``: for features of frozen networks; ``most_epochs`` and ``retune``: as in :func:`optimise`. Call it with
     ``data.on(training, tuning)`` for a fold or a member of an ensemble: rows are images, so keep those of a case and of
     a patient together. Raises :class:`ArgumentError` for a recipe with open fields, :class:`UnavailableError` for
     ``features`` or ``finetune`` without weights, :class:`UnsoundError` for a class without training images or a loss
@@ -95,7 +96,7 @@ def fit(
         say(decision.line)
     about = replace(_about(data, recipe, preprocess, origin, [*decisions, *unused], samples.views), extra_inputs=extra)
     job = _Fitting(data=data, recipe=recipe, preprocess=preprocess, mean_image=mean_image, about=about, cache=cache, clock=clock or Clock(),
-                   reserve=reserve, device=device, threads=threads, retune=retune, own=network is not None, progress=progress, say=say)  # fmt: skip
+                   reserve=reserve, most_epochs=most_epochs, device=device, threads=threads, retune=retune, own=network is not None, progress=progress, say=say)  # fmt: skip
     network = layout(built, device)
     if recipe.fusion == "stacked":
         fitted = _fit_stacked(job, network, samples, folder)
@@ -120,6 +121,7 @@ class _Fitting:
     cache: Path | None
     clock: Clock
     reserve: float
+    most_epochs: int
     device: str
     threads: int
     retune: Callable[[], None]
@@ -177,7 +179,7 @@ def _fit_network(job: _Fitting, network: torch.nn.Module, samples: Samples, fold
     )
     gradients = _replicated(job, network, samples) if joined() > 1 else None
     network, state = optimise(network, batches, loss, judge, recipe, gradients=gradients, clock=job.clock, reserve=job.reserve, folder=folder,
-                              fitted=origin.pretrained, shares=source_shares(data, recipe, samples), retune=job.retune, progress=job.progress)  # fmt: skip
+                              fitted=origin.pretrained, shares=source_shares(data, recipe, samples), most_epochs=job.most_epochs, retune=job.retune, progress=job.progress)  # fmt: skip
     return _Fitted(network, tuple(state.history), tuple(_decisions(state, recipe)))
 
 
@@ -206,7 +208,7 @@ def _fit_above(
         return {"score": task.snapshot_score(outputs.numpy(), truth.numpy(), value), "loss": value}
 
     above, state = optimise(fused.above(), bags, loss_of(recipe, task, taught, job.device), judge, recipe, clock=job.clock, reserve=job.reserve,
-                            folder=folder, shares=source_shares(data, recipe, samples), progress=job.progress)  # fmt: skip
+                            folder=folder, shares=source_shares(data, recipe, samples), most_epochs=job.most_epochs, progress=job.progress)  # fmt: skip
     fused.fuse.load_state_dict(above.fuse.state_dict())  # type: ignore[union-attr, operator]
     fused.head.load_state_dict(above.head.state_dict())  # type: ignore[union-attr, operator]
     return _Fitted(network, tuple(state.history), tuple(_decisions(state, recipe)))

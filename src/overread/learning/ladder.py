@@ -56,7 +56,7 @@ class Means:
     """With what a ladder is climbed, and who hears of it.
 
     ``folder``: for checkpoints; with the same one a ladder goes on where it was stopped. ``network``: one's own,
-    ``cache``, ``clock``, ``reserve``, ``device`` and ``threads`` as in :func:`overread.learning.fit.fit`. ``prepare``
+    ``cache``, ``clock``, ``reserve``, ``most_epochs``, ``device`` and ``threads`` as in :func:`overread.learning.fit.fit`. ``prepare``
     hears of each fit before it begins, and again where the machine has become quicker or slower. ``predicted``: how
     many images the model will be asked about afterwards, each for ``passing(recipe)`` seconds, which are kept besides
     the ``reserve``.
@@ -66,6 +66,7 @@ class Means:
     cache: Path | None = None
     clock: Clock = field(default_factory=Clock)
     reserve: float = 0.0
+    most_epochs: int = 0
     device: str = "cpu"
     threads: int = 0
     network: nn.Module | None = None
@@ -194,7 +195,7 @@ def _stand(candidate: Candidate, data: TrainingData, jury: Jury, means: Means) -
         retune = partial(means.prepare, changed)
         retune()
         model = fit(part, changed, weights=candidate.weights or None, network=means.network, folder=folder, cache=means.cache, clock=clock,
-                    reserve=means.reserve + kept, device=means.device, threads=means.threads, retune=retune, progress=progress,
+                    reserve=means.reserve + kept, most_epochs=means.most_epochs, device=means.device, threads=means.threads, retune=retune, progress=progress,
                     say=means.say if k == 0 else unheard)  # fmt: skip
         models.append(_on_the_scale(model, jury.scale))
         mine = jury.fold[jury.rows] == k

@@ -84,6 +84,7 @@ def optimise(
     fitted: bool = False,
     shares: Tensor | None = None,
     gradients: Gradients | None = None,
+    most_epochs: int = 0,
     retune: Callable[[], None] = lambda: None,
     progress: Progress = silent,
 ) -> tuple[nn.Module, LoopState]:
@@ -91,7 +92,8 @@ def optimise(
 
     ``clock`` bounds the seconds, of which ``reserve`` are kept for what follows. ``folder``: for checkpoints, from
     which it resumes. ``fitted``: the network can predict already, so that it is the first snapshot. ``shares`` (N,): how
-    much each row of the pack counts in the loss. ``gradients`` in place of :func:`backward`. ``retune`` is called where a
+    much each row of the pack counts in the loss. ``gradients`` in place of :func:`backward`. ``most_epochs``: as many as
+    were asked for, however much time is left; 0 where nobody asked. ``retune`` is called where a
     step takes much longer or shorter than it did, under a clock that ends. Raises :class:`UnsoundError` if the loss is
     not finite, naming the rows of the batch, and if the time ends within the first
     epoch of a network that cannot; :class:`UnavailableError` if the memory does not suffice for two images.
@@ -139,7 +141,7 @@ def optimise(
             state.epoch, state.step, state.total = state.epoch + 1, 0, 0.0
             _notice_plateau(recipe, state, judged["score"])
             _stop_early(recipe, state)
-            _fit_budget(recipe, state, clock.left - reserve, pace.epoch)
+            _fit_budget(recipe, state, clock.left - reserve, pace.epoch, most_epochs)
             state.end = pace.end(state, clock.left - reserve)
             if state.end * steps < state.epoch * steps + 1 and state.epoch < state.epochs:
                 state.epochs = state.epoch  # there is time for judging, but for no step
@@ -393,13 +395,15 @@ def _stop_early(recipe: Recipe, state: LoopState) -> None:
         state.stopped = f"no better tuning score since epoch {state.best_epoch + 1}"
 
 
-def _fit_budget(recipe: Recipe, state: LoopState, left: float, seconds: float) -> None:
-    """Under a budget, as many epochs as still fit into the seconds ``left``, the last in part; written down where that
-    changes.
+def _fit_budget(recipe: Recipe, state: LoopState, left: float, seconds: float, most: int = 0) -> None:
+    """Under a budget, as many epochs as still fit into the seconds ``left``, the last in part, and no more than were asked for;
+    written down where that changes.
     """
     if state.stopped or math.isinf(left):
         return
-    epochs = max(state.epoch, min(state.epoch + math.ceil(max(0.0, left) / seconds), MOST_EPOCHS[recipe.method]))
+    epochs = max(
+        state.epoch, min(state.epoch + math.ceil(max(0.0, left) / seconds), most or MOST_EPOCHS[recipe.method])
+    )
     if epochs != state.epochs:
         others = [decision for decision in state.decisions if decision["what"] != "epochs"]
         reason = f"what the budget allows: an epoch took {seconds:.1f} s when last looked at, after epoch {state.epoch}"

@@ -117,7 +117,7 @@ def train(
         _keep_plan(checkpoints, key, settled, clock.elapsed)
     for decision in settled.decisions:
         say(decision.line)
-    means = Means(folder=checkpoints, cache=cache, clock=clock, reserve=reserve, device=device, threads=workers, network=own, prepare=pace.prepare,
+    means = Means(folder=checkpoints, cache=cache, clock=clock, reserve=reserve, most_epochs=recipe.epochs, device=device, threads=workers, network=own, prepare=pace.prepare,
                   passing=lambda recipe: pace.passing(recipe, seen_by), predicted=predicted, progress=progress, say=say)  # fmt: skip
     _say_time(settled, means, recipe)
     if not kept:
