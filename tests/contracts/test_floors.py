@@ -175,6 +175,12 @@ def test_judges_load_without_torch(package):
     assert not {"torch", "torchvision", "timm"} & loaded
 
 
+def test_a_run_asks_for_its_table_before_it_loads_torch():
+    assert not {"torch", "torchvision", "timm"} & _python(
+        "import sys, overread.cli.main, overread.study.steps", "sys.modules"
+    )
+
+
 def test_the_package_itself_is_quick_to_import():
     assert not {"numpy", "pandas", "torch", "beartype"} & _python("import sys, overread", "sys.modules")
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from overread.core.errors import InputError
-from overread.networks.codes import CodedLinear, planes_of
+from overread.learning.recipe import CODES
+from overread.networks.codes import MAKERS, CodedLinear, planes_of
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(200, 4)) @ np.diag([3.0, 2.0, 1.0, 0.5])
@@ -60,3 +61,7 @@ def test_more_bits_than_components_are_refused_and_a_seed_is_a_seed():
     with pytest.raises(InputError, match="fewer principal components"):
         planes_of(X, 5, "itq", 0)
     assert torch.equal(head().planes, head().planes)
+
+
+def test_a_recipe_names_the_codes_that_there_are():
+    assert ("none", *MAKERS) == CODES

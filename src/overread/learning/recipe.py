@@ -25,7 +25,6 @@ from overread.images.preprocess import CROPS, FITS
 from overread.images.slides.stain import STAINS
 from overread.images.slides.tile_settings import Tiles
 from overread.networks.backbones import BACKBONES, HEADS, POOLINGS
-from overread.networks.codes import CODES
 from overread.networks.instance_heads import Segmentation
 from overread.tasks.target import TASKS
 
@@ -38,6 +37,8 @@ SCHEDULES = ("cosine", "one-cycle", "steps", "plateau", "constant")
 LEARNED_FUSIONS = ("recurrent", "attention", "gated-attention")
 #: Recurrent units, first to last or both ways.
 UNITS = ("gru", "lstm", "bi-gru", "bi-lstm")
+#: How descriptors may be coded (:data:`overread.networks.codes.MAKERS`), named here so that a recipe is read without torch.
+CODES = ("none", "itq", "hyperplanes")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 #: What the file of a published system holds beside the fields of its recipe; see :mod:`overread.study.published`.
 SYSTEM_SECTIONS = ("paper", "command", "study", "needs", "vary", "then", "published", "sections", "reduced")

@@ -65,8 +65,8 @@ class CodedLinear(nn.Linear):
 @checked
 def planes_of(standardised: NDArray[np.float64], bits: int, kind: str, seed: int) -> NDArray[np.float64]:
     """(F, bits) normals of planes through the mean of standardised descriptors (N, F)."""
-    one_of(kind, CODES[1:], "the codes")
-    return _MAKERS[kind](standardised, bits, np.random.Generator(np.random.Philox(key=seed)))
+    one_of(kind, MAKERS, "the codes")
+    return MAKERS[kind](standardised, bits, np.random.Generator(np.random.Philox(key=seed)))
 
 
 def _hyperplanes(x: NDArray[np.float64], bits: int, random: np.random.Generator) -> NDArray[np.float64]:
@@ -88,8 +88,7 @@ def _itq(x: NDArray[np.float64], bits: int, random: np.random.Generator) -> NDAr
     return components @ rotation
 
 
-_MAKERS: dict[str, Callable[[NDArray[np.float64], int, np.random.Generator], NDArray[np.float64]]] = {
+#: How descriptors may be coded: planes (descriptors, bits) of training images (N, descriptors).
+MAKERS: dict[str, Callable[[NDArray[np.float64], int, np.random.Generator], NDArray[np.float64]]] = {
     "itq": _itq, "hyperplanes": _hyperplanes,
 }  # fmt: skip
-#: How descriptors may be coded.
-CODES = ("none", *_MAKERS)

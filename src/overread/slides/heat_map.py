@@ -12,7 +12,7 @@ import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +135,14 @@ class HeatMap:
     def lesions(self, *, radius: float, least: float, most: int = 0) -> pd.DataFrame:
         """The lesions, see :func:`overread.slides.lesions.found_lesions`; ``radius`` in µm."""
         return found_lesions(self.cells(), cell=self.mpp, radius=radius, least=least, origin=self.origin, most=most)
+
+
+@dataclass(frozen=True)
+class SlideMaps:
+    """Heat maps of the slides of a table, by row; and of rows that have none the reason, without the name of a file."""
+
+    maps: dict[int, HeatMap] = field(default_factory=dict)
+    errors: dict[int, str] = field(default_factory=dict)
 
 
 @checked

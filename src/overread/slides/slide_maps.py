@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from overread.cases.cases import Cases, paths
@@ -20,19 +19,11 @@ from overread.core.progress import Progress, Say, silent, unheard
 from overread.images.slides.slide import Slide, slide_at
 from overread.images.slides.tissue import Tissue, cached_tissue, tissue_key
 from overread.learning.model import Model
-from overread.slides.heat_map import HeatMap
+from overread.slides.heat_map import HeatMap, SlideMaps
 from overread.slides.map_forecast import forecast_maps
 from overread.slides.map_slide import MapJob, is_mapped, map_job, map_slide, tiles_of
 
-__all__ = ["SlideMaps", "kept_tissue", "map_slides"]
-
-
-@dataclass(frozen=True)
-class SlideMaps:
-    """Heat maps of the slides of a table, by row; and of rows that have none the reason, without the name of a file."""
-
-    maps: dict[int, HeatMap] = field(default_factory=dict)
-    errors: dict[int, str] = field(default_factory=dict)
+__all__ = ["kept_tissue", "map_slides"]
 
 
 @checked

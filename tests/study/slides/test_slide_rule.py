@@ -9,8 +9,7 @@ import pandas as pd
 import pytest
 
 from overread.learning.recipe import Recipe
-from overread.slides.heat_map import MapAbout, write_map
-from overread.slides.slide_maps import SlideMaps
+from overread.slides.heat_map import MapAbout, SlideMaps, write_map
 from overread.study.slides.slide_rule import FALSE_ALLOWED, SlideReading, choose_reading
 
 

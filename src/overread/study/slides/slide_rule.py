@@ -14,7 +14,7 @@ from overread.core.errors import checked
 from overread.core.files import build, read_fields, write_json
 from overread.core.phrases import count
 from overread.learning.recipe import Recipe
-from overread.slides.slide_maps import SlideMaps
+from overread.slides.heat_map import SlideMaps
 from overread.slides.slide_score import SCORES, ScoreChoice, choose_score
 
 #: The score of a slide that no rule makes of its map.

@@ -28,8 +28,9 @@ from overread.images.slides.tissue import Tissue
 from overread.learning.model import Model
 from overread.learning.predict import tabulate
 from overread.predictions import Predictions
+from overread.slides.heat_map import SlideMaps
 from overread.slides.slide_attention import answer_slides
-from overread.slides.slide_maps import SlideMaps, map_slides
+from overread.slides.slide_maps import map_slides
 from overread.study.context import RunContext, refuse_seen
 from overread.study.outline_steps import file_names, image_keys
 from overread.study.slides.lesion_tables import (
