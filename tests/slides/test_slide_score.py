@@ -9,7 +9,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from overread.core.errors import ArgumentError, InputError
-from overread.slides.slide_score import SCORES, ScoreChoice, choose_score, slide_score
+from overread.slides.slide_score import SCORES, ScoreChoice, choose_score, parted, slide_score
 
 
 @pytest.mark.parametrize("bits", [8, 16])
@@ -37,7 +37,7 @@ def test_what_is_no_rule_is_refused():
 def test_the_rule_with_the_best_area_is_chosen():
     rng = np.random.default_rng(0)
     truth = np.arange(40) % 2
-    scores = [rng.random(40) + strength * truth for strength in (0.1, 0.3, 1.5, 0.2)]
+    scores = [rng.random(40) + strength * truth for strength in (0.1, 0.3, 1.5, 0.2, 0.4)]
     scores[0][3] = math.nan  # a slide that was set aside counts for no rule
     found = choose_score([each.tolist() for each in scores], truth.tolist())
     kept = np.arange(40) != 3
@@ -48,9 +48,23 @@ def test_the_rule_with_the_best_area_is_chosen():
     assert "39 tuning slides" in found.line
 
 
+def test_of_rules_with_the_same_area_the_one_that_parts_the_classes_most():
+    truth, plain = [0, 0, 0, 1, 1, 1], [0.3, 0.4, 0.45, 0.5, 0.6, 0.7]
+    far = [0.1, 0.12, 0.15, 0.8, 0.85, 0.9]
+    found = choose_score([plain, plain, plain, far, [0.99, 0.4, 0.45, 0.5, 0.6, 0.7]], truth)
+    assert found.rule == "mean of 30"
+    log_odds = np.log(np.array(far) / (1 - np.array(far)))
+    pooled = np.sqrt((log_odds[:3].var(ddof=1) + log_odds[3:].var(ddof=1)) / 2)
+    apart = (log_odds[3:].mean() - log_odds[:3].mean()) / pooled
+    assert f"of 4 rules with this area it parts the classes most, by {apart:.1f} standard deviations" in found.why
+    assert "mean of 100 0.667" in found.why
+    assert parted(np.array(truth), np.full(6, 0.5)) == 0
+    assert parted(np.array(truth), np.array([0, 0, 0, 1, 1, 1.0])) > 1000, "nothing varies within a class"
+
+
 def test_of_equal_rules_the_first_and_of_few_slides_too():
-    scores = [[0.1, 0.2, 0.3, 0.7, 0.8, 0.9]] * 4
+    scores = [[0.1, 0.2, 0.3, 0.7, 0.8, 0.9]] * 5
     assert choose_score(scores, [0, 0, 0, 1, 1, 1]).rule == "maximum"
-    assert choose_score(scores[:3] + [[0.9, 0.2, 0.3, 0.7, 0.8, 0.1]], [0, 0, 1, 1, 1, 1]).why.startswith("the tuning part has 4 slides with and 2 without")  # fmt: skip
+    assert choose_score(scores[:4] + [[0.9, 0.2, 0.3, 0.7, 0.8, 0.1]], [0, 0, 1, 1, 1, 1]).why.startswith("the tuning part has 4 slides with and 2 without")  # fmt: skip
     with pytest.raises(ArgumentError, match="a row of scores for each rule"):
         choose_score(scores[:2], [0, 0, 0, 1, 1, 1])
