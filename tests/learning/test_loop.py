@@ -96,6 +96,15 @@ def test_a_budget_buys_no_more_epochs_than_were_asked_for(make_training) -> None
     assert not [decision for decision in state.decisions if decision["what"] == "epochs"]
 
 
+def test_a_budget_takes_no_planned_epochs_from_what_learns_above_a_frozen_network() -> None:
+    recipe = Recipe(method="features", backbone="mobilenet_v2", fusion="attention", epochs=60)
+    state = loop.LoopState(epochs=60, epoch=1)
+    loop._fit_budget(recipe, state, left=1000.0, seconds=1.0)
+    assert state.epochs == 60
+    loop._fit_budget(recipe, state, left=9.5, seconds=1.0)
+    assert state.epochs == 11
+
+
 def test_the_number_of_epochs_is_told_once_however_often_it_was_planned_anew() -> None:
     recipe, state = (
         Recipe(method="scratch"),

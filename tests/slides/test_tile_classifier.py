@@ -98,18 +98,18 @@ def test_the_plan_is_by_time_and_disk(tmp_path, monkeypatch):
 
     usual = planned(recipe, Clock())
     assert usual.number == tile_classifier.USUAL
-    assert "usual" in usual.decision.why
+    assert "usual" in usual.decisions[-1].why
     monkeypatch.setattr(tile_classifier, "make_probe", lambda *_: lambda *_: 0.08)  # 10 ms a tile
     assert planned(recipe, Clock(1000.0), 100.0).number == pytest.approx(0.7 * 900 / (8 * 0.01), rel=0.01)
     assert planned(recipe.changed(epochs=16), Clock(1000.0), 100.0).number == pytest.approx(0.7 * 900 / (16 * 0.01), rel=0.01)  # fmt: skip
     few = planned(recipe, Clock(20.0))
     assert (few.number, few.method) == (tile_classifier.FEWEST, "scratch")
-    assert "do not fit with the fewest, 1,024," in few.decision.why
+    assert "do not fit with the fewest, 1,024," in few.decisions[-1].why
     full = type("Usage", (), {"free": 20e6})
     monkeypatch.setattr(shutil, "disk_usage", lambda _: full)
     small = planned(recipe, Clock())
     assert small.number * 32 * 32 * 3 * 1.25 <= 5e6
-    assert "free disk" in small.decision.why
+    assert "free disk" in small.decisions[-1].why
     with pytest.raises(UnavailableError, match="disk"):
         planned(recipe.changed(tiles=replace(TILES, number=10_000)), Clock())
 
@@ -125,7 +125,11 @@ def test_where_time_is_too_short_to_fine_tune_the_network_is_frozen(tmp_path, mo
     frozen = planned(50.0)
     assert frozen.method == "features"
     assert frozen.number == pytest.approx(0.7 * 50 / (0.01 / 3), rel=0.02)
-    assert "so the network is frozen and passed once" in frozen.decision.why
+    assert [each.what for each in frozen.decisions] == ["method", "tiles"]
+    assert "the network is frozen, and passed once" in frozen.decisions[0].why
+    assert planned(
+        100.0, open_method=False, recipe=recipe.changed(method="features", epochs=20)
+    ).number == pytest.approx(0.7 * 100 / (0.01 / 3), rel=0.01)
     assert planned(50.0, open_method=False).method == "finetune", "what is asked for is done"
     some = replace(recipe, tiles=replace(TILES, number=5000))
     assert planned(100.0, recipe=some).method == "features"

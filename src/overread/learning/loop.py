@@ -396,13 +396,14 @@ def _stop_early(recipe: Recipe, state: LoopState) -> None:
 
 
 def _fit_budget(recipe: Recipe, state: LoopState, left: float, seconds: float, most: int = 0) -> None:
-    """Under a budget, as many epochs as still fit into the seconds ``left``, the last in part, and no more than were asked for;
-    written down where that changes.
+    """Under a budget, as many epochs as still fit into the seconds ``left``, the last in part, and no more than were asked for, or
+    were planned where a network is frozen; written down where that changes.
     """
     if state.stopped or math.isinf(left):
         return
     epochs = max(
-        state.epoch, min(state.epoch + math.ceil(max(0.0, left) / seconds), most or MOST_EPOCHS[recipe.method])
+        state.epoch,
+        min(state.epoch + math.ceil(max(0.0, left) / seconds), most or max(recipe.epochs, MOST_EPOCHS[recipe.method])),
     )
     if epochs != state.epochs:
         others = [decision for decision in state.decisions if decision["what"] != "epochs"]

@@ -20,8 +20,9 @@ __all__ = ["SCORES", "ScoreChoice", "choose_score", "parted", "slide_score"]
 SCORES = ("maximum", "mean of 3", "mean of 10", "mean of 30", "mean of 100")
 #: Slides of either class without which nothing is chosen.
 FEWEST = 3
-#: Probabilities closer than this to 0 or 1 are told no farther: maps have 254 levels.
-_LEAST = 1 / 512
+#: Probabilities nearer to 0 or 1 are not told apart, whatever the bits of a map: with 8 there is nothing between them. And the least
+#: spread of log odds, so that slides which are all alike part no classes infinitely.
+_LEAST, _SPREAD = 1 / 512, 0.1
 _MEAN = re.compile(r"mean of ([1-9]\d{0,4})")
 
 
@@ -99,14 +100,17 @@ def choose_score(scores: Sequence[Sequence[float]], truth: Sequence[int], rules:
     why = f"on {len(known)} tuning slides the best area under the ROC curve, {areas[best]:.3f}" + (f" ({others})" if others else "")  # fmt: skip
     if len(first) > 1:
         rest = ", ".join(f"{rule} {apart[rule]:.1f}" for rule in first if rule != best)
-        why += f"; of {'all' if len(first) == len(rules) else len(first)} rules with this area it parts the classes most, by {apart[best]:.1f} standard deviations ({rest})"  # fmt: skip
+        some = "all" if len(first) == len(rules) else len(first)
+        most = f"it parts the classes most, by {apart[best]:.1f} standard deviations ({rest})"
+        why += f"; of {some} rules with this area {most if len({round(apart[rule], 9) for rule in first}) > 1 else 'all part the classes alike, and it is the first'}"  # fmt: skip
     return ScoreChoice(best, why, areas, len(known))
 
 
 @checked
 def parted(truth: NDArray[np.integer], scores: NDArray[np.floating]) -> float:
     """How far apart the log odds of the ``scores`` 0 … 1 (slides,) of the two classes lie: the difference of their means over
-    their pooled standard deviation (Cohen 1988, d). 0 where both have none.
+    their pooled standard deviation (Cohen 1988, d), which counts as :data:`_SPREAD` at least. Probabilities nearer to 0 or 1 than
+    :data:`_LEAST` count as that.
 
     >>> round(parted(np.array([0, 0, 1, 1]), np.array([0.1, 0.2, 0.9, 0.8])), 2)
     6.25
@@ -115,4 +119,4 @@ def parted(truth: NDArray[np.integer], scores: NDArray[np.floating]) -> float:
     odds = np.log(kept / (1 - kept))
     yes, no = odds[truth == 1], odds[truth == 0]
     spread = math.sqrt((((yes - yes.mean()) ** 2).sum() + ((no - no.mean()) ** 2).sum()) / max(1, len(odds) - 2))
-    return float((yes.mean() - no.mean()) / max(spread, 1e-3)) if spread or yes.mean() != no.mean() else 0.0
+    return float((yes.mean() - no.mean()) / max(spread, _SPREAD))

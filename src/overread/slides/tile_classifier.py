@@ -82,24 +82,23 @@ def train_on_slides(
     look = partial(find_places, cases, tiles=recipe.tiles, cache=cache, digests=digests, threads=threads, progress=progress, say=say)  # fmt: skip
     places = {part: look(rows=own, part="training" if part == "train" else part) for part, own in rows.items()}
     checkpoints = Path(folder) if folder else None
-    key = fingerprint([cases.taught, recipe, str(weights), clock.limit, {part: [*own.tolist(), *(g.name for g in places[part].grids)] for part, own in rows.items()}])  # fmt: skip
+    key = fingerprint([cases.taught, recipe, asked.method, str(weights), clock.limit, {part: [*own.tolist(), *(g.name for g in places[part].grids)] for part, own in rows.items()}])  # fmt: skip
     plan = _kept_plan(checkpoints, key)
     if plan is None:
         plan = _planned(recipe, asked.method == "auto", cache, device, clock, reserve)
         if checkpoints:
             write_json(checkpoints / "tiles.json", {"key": key, "plan": plain(plan)})
     if plan.method != recipe.method:
-        recipe, told = settle_recipe(
-            asked.changed(method=plan.method, backbone=recipe.backbone), weights=weights, device=device
-        )
+        recipe, told = settle_recipe(asked.changed(method=plan.method, backbone=recipe.backbone), weights=weights, device=device)  # fmt: skip
     recipe = recipe.changed(tiles=replace(recipe.tiles, number=plan.number))
-    for decision in (*told, plan.decision):
+    told = (*told, *plan.decisions)
+    for decision in told:
         say(decision.line)
     job = SlideTraining(cases, places, recipe, checkpoints, key, clock, reserve, threads, device, progress, say,
                         {"weights": weights, "cache": cache, "network": network})  # fmt: skip
     model, drawn = job.in_rounds()
     seen = marks(cases.table["patient"].iloc[np.union1d(*rows.values())], model.about.salt)
-    about = replace(model.about, seen=seen, decisions=(*told, plan.decision, *drawn, *model.about.decisions))
+    about = replace(model.about, seen=seen, decisions=(*told, *drawn, *model.about.decisions))
     return replace(model, about=about, held_out=None)
 
 
@@ -123,7 +122,7 @@ class PlannedTiles:
 
     number: int
     method: str
-    decision: Decision
+    decisions: tuple[Decision, ...]
 
 
 def _planned(recipe: Recipe, open_method: bool, cache: Path, device: str, clock: Clock, reserve: float) -> PlannedTiles:
@@ -132,30 +131,36 @@ def _planned(recipe: Recipe, open_method: bool, cache: Path, device: str, clock:
     tiles, method = recipe.tiles, recipe.method
     each = len(tiles.mpp) * tiles.size**2 * 3 * (1 + 1 / TUNING) * (1 + tiles.hard_negatives / 4)  # bytes
     free = shutil.disk_usage(cache if cache.exists() else cache.parent).free
-    number, why = tiles.number, "asked for"
+    number, why, told = tiles.number, "asked for", list[Decision]()
     if clock.limit is not None and recipe.backbone and method in EPOCHS and (open_method or not number):
         step = make_probe(_facts(tiles), device, recipe.filters)(recipe.backbone, tiles.size, 8, "float32") / 8 * len(tiles.mpp)  # fmt: skip
         seconds = FILLED * max(0.0, clock.left - reserve) / (1 + tiles.hard_negatives * (1 + LOOK))
-        epochs = recipe.epochs or EPOCHS[method]
-        short = ""
-        if open_method and method == "finetune" and seconds < epochs * step * (number or FEWEST):
-            short = f"; {epochs:g} of each, to fine-tune on {number or FEWEST:,}, do not, so the network is frozen and passed once"
-            method, epochs = "features", EPOCHS["features"]
+        takes = f"a tile takes about {step * 1000:.0f} ms a pass"
+        if open_method and method == "finetune" and seconds < _epochs(recipe, method) * step * (number or FEWEST):
+            short = f"{takes}, and {_epochs(recipe, method):g} of each of {number or FEWEST:,} to fine-tune on do not fit into {seconds:.0f} s"  # fmt: skip
+            method = "features"
+            told.append(Decision("method", f"features, {recipe.backbone}", f"{short}: the network is frozen, and passed once"))  # fmt: skip
         if not number:
+            epochs = _epochs(recipe, method)
             number = int(np.clip(seconds / (epochs * step), FEWEST, MOST))
             fits = "should fit" if seconds >= epochs * step * FEWEST else f"do not fit with the fewest, {FEWEST:,},"
-            passes = f"{epochs:g} of each {fits}" if method != "features" else f"one forwards of each {fits}"
-            why = f"a tile takes about {step * 1000:.0f} ms a pass, and {passes} into {seconds:.0f} s"
-        why += short
+            why = f"{takes}, and {'one forwards' if method == 'features' else f'{epochs:g}'} of each {fits} into {seconds:.0f} s"
     elif not number:
         number, why = USUAL, "usual; give --budget to use a given time, or --set tiles.number=…"
     if not tiles.number and number * each > DISK * free:
-        number, why = max(FEWEST, int(DISK * free / each)), f"a quarter of the free disk, {free / 1e9:.1f} GB"
+        number = max(FEWEST, int(DISK * free / each))
+        why = f"{why}; but they take no more than a quarter of the free disk, {free / 1e9:.1f} GB"
     if number * each > free:
         raise UnavailableError("the disk is too small for the tiles", given=f"{number * each / 1e9:.1f} GB needed, {free / 1e9:.1f} GB free",
                                todo="free some space, choose another cache, or fewer tiles: --set tiles.number=…")  # fmt: skip
     size = f"{number * each / 1e9:.1f} GB" if number * each >= 5e7 else f"{number * each / 1e6:.1f} MB"
-    return PlannedTiles(number, method, Decision("tiles", f"{number:,}", f"{why}; decoded once, {size} of the cache"))
+    told.append(Decision("tiles", f"{number:,}", f"{why}; decoded once, {size} of the cache"))
+    return PlannedTiles(number, method, tuple(told))
+
+
+def _epochs(recipe: Recipe, method: str) -> float:
+    """Passes of each tile that a plan counts with: those asked for, where a network moves."""
+    return EPOCHS[method] if method == "features" else recipe.epochs or EPOCHS[method]
 
 
 def _facts(tiles: Tiles) -> Facts:

@@ -119,7 +119,7 @@ def begin(context: RunContext, cases: Cases) -> None:
     before = plain((Study.load(path, context.say) if path.exists() else context.study).flat())
     judging = JUDGING if context.study.class_tree.cuts else JUDGING | {"taxonomy"}
     names = [k for k, v in plain(context.study.flat()).items() if v != before[k] and k not in judging]
-    trained = any((folder / "checkpoints" / name).exists() for name in ("plan.json", "segmentation.json"))
+    trained = any((folder / "checkpoints" / name).exists() for name in ("plan.json", "segmentation.json", "tiles.json"))
     if names and trained:
         raise InputError("the folder holds the training of another study", given=f"{folder}; different: {', '.join(names)}",
                          todo="choose another folder with -o, or delete this one")  # fmt: skip
