@@ -139,3 +139,10 @@ def test_slides_are_shown_by_their_overviews_and_the_plan_is_that_of_their_tiles
     assert "overviews of whole slides at 32 µm a pixel" in page
     assert "Augmented" not in page
     assert "small network" not in page
+
+
+def test_slides_that_are_shown_for_attention_have_the_plan_of_bags(table, tmp_path):
+    done = overread("show", table, *COLUMNS, *SMALL, "--set", "tiles.pooling=attention", "--fusion", "gated-attention", "-o", tmp_path)  # fmt: skip
+    assert done.exit_code == 0, done.output + repr(done.exception)
+    assert "slides a step: 1" in done.output, "64 tiles at a time, and a bag of 128"
+    assert "eight orientations" not in done.output, "which tiles of outlined lesions would learn from"

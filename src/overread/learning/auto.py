@@ -465,7 +465,7 @@ def _rest(recipe: Recipe, facts: Facts) -> tuple[Recipe, list[Decision]]:
         or {"scratch": 2e-3, "finetune": 5e-4, "features": 1.0}[recipe.method]
     )
     normalise = recipe.normalise or "channel mean and std"
-    views = recipe.views or _usual_views(recipe, facts)
+    views = recipe.views or usual_views(recipe, facts)
     recipe = recipe.changed(learning_rate=rate, normalise=normalise, views=views)
     published = pretrained and normalise == "channel mean and std" and not recipe.described
     reason = "as the pretrained weights expect" if published else "fitted on the training images"
@@ -479,8 +479,9 @@ def _rest(recipe: Recipe, facts: Facts) -> tuple[Recipe, list[Decision]]:
     return recipe, decisions
 
 
-def _usual_views(recipe: Recipe, facts: Facts) -> int:
-    """Orientations to average over: those under which the augmentation leaves a label as it is."""
+@checked
+def usual_views(recipe: Recipe, facts: Facts) -> int:
+    """Orientations to average over, 1 … 8: those under which the augmentation leaves a label as it is."""
     if recipe.method == "features":
         return 2 if facts.colour and recipe.codes == "none" and not recipe.learns_above else 1
     return 4 if facts.colour else 8 if facts.volume else 1

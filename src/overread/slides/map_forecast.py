@@ -22,14 +22,14 @@ from overread.core.phrases import count
 from overread.core.progress import Progress, silent
 from overread.images.slides.slide import slide_at
 from overread.images.slides.tissue import cached_tissue
-from overread.learning.auto import Facts, duration, preprocess_of
-from overread.learning.device import pick_device
+from overread.learning.auto import duration, preprocess_of
+from overread.learning.device import pick_device, seeded
 from overread.learning.model import NO_BACKBONE, About, Model, Origin, make_network
 from overread.learning.recipe import Recipe
 from overread.slides.map_grid import Block, blocks_of, looked_at, read_block
 from overread.slides.map_slide import MOST_WORKERS, MapJob, map_job, pools
 from overread.slides.tile_answers import TileAnswers, largest_batch
-from overread.slides.tile_recipe import FROM_SCRATCH, settle_bags, settle_recipe
+from overread.slides.tile_recipe import settle_recipe, tile_facts
 
 __all__ = ["MapForecast", "forecast_maps", "forecast_recipe", "seconds_a_place"]
 
@@ -42,18 +42,20 @@ T = TypeVar("T")
 @dataclass(frozen=True)
 class MapForecast:
     """What the heat maps of ``slides`` take: their ``places``, each with a tile of ``magnifications`` in ``views`` orientations, and the
-    ``seconds`` of all; NaN where the block that was tried cannot be read."""
+    ``seconds`` of all; NaN where the block that was tried cannot be read. ``bagged``: tiles that are read once more, of the bags by which
+    attention answers."""
 
     slides: int
     places: int
     magnifications: int
     views: int
     seconds: float
+    bagged: int = 0
 
     @property
     def tiles(self) -> int:
-        """Tiles of all magnifications."""
-        return self.places * self.magnifications
+        """Tiles of all magnifications, and of bags."""
+        return self.places * self.magnifications + self.bagged
 
     @property
     def line(self) -> str:
@@ -64,12 +66,12 @@ class MapForecast:
 
 @checked
 def forecast_maps(
-    model: Model, job: MapJob, *, places: int, slides: int, device: str = "", threads: int = 0, workers: int = 0
-) -> MapForecast:
-    """What mapping ``slides`` with so many ``places`` in all takes, by a block of the slide of one ``job``; ``threads`` and ``workers`` as in
-    :func:`.map_slide`."""
+    model: Model, job: MapJob, *, places: int, slides: int, bagged: int = 0, device: str = "", threads: int = 0, workers: int = 0
+) -> MapForecast:  # fmt: skip
+    """What mapping ``slides`` with so many ``places`` in all takes, and ``bagged`` tiles besides, by a block of the slide of one ``job``;
+    ``threads`` and ``workers`` as in :func:`.map_slide`."""
     each = seconds_a_place(model, job, device=device, threads=threads, workers=workers)
-    return MapForecast(slides, places, len(job.tiles.mpp), job.about.views, places * each)
+    return MapForecast(slides, places, len(job.tiles.mpp), job.about.views, (places + bagged) * each, bagged)
 
 
 @checked
@@ -77,13 +79,14 @@ def forecast_recipe(
     cases: Cases, recipe: Recipe, *, weights: str | Path | None = None, cache: str | Path | None = None, device: str = "",
     threads: int = 0, workers: int = 0, progress: Progress = silent,
 ) -> MapForecast:  # fmt: skip
-    """What mapping all slides of ``cases`` takes with a network that ``recipe`` will train, before it is trained.
+    """What mapping all slides of ``cases`` takes with a network that ``recipe`` will train, before it is trained; with attention the tiles
+    of their bags besides, which :func:`.slide_attention.answer_slides` reads.
 
     Tissue is found where neither the audit nor training did. Slides that cannot be read or have none are left out.
     """
     device = pick_device(device)
     model, kept_in, addresses = _stand_in(cases, recipe, weights, device), (Path(cache) if cache else cache_folder()) / "slides", paths(cases)  # fmt: skip
-    slides, places, most = 0, 0, None
+    slides, places, bagged, most, tiles = 0, 0, 0, None, recipe.tiles
     for row, address in enumerate(addresses):
         try:
             slide = slide_at(address)
@@ -93,27 +96,24 @@ def forecast_recipe(
         finally:
             progress("finding tissue", row + 1, len(addresses))
         slides, places = slides + bool(job.wanted), places + job.wanted
+        bagged += min(job.wanted, tiles.bag) if tiles.pooling == "attention" else 0
         most = job if job.wanted and (most is None or job.wanted > most.wanted) else most
     if most is None:
-        return MapForecast(0, 0, len(recipe.tiles.mpp), max(1, model.about.recipe.views), 0.0)
-    return forecast_maps(model, most, places=places, slides=slides, device=device, threads=threads, workers=workers)
+        return MapForecast(0, 0, len(tiles.mpp), max(1, model.about.recipe.views), 0.0)
+    return forecast_maps(model, most, places=places, slides=slides, bagged=bagged, device=device, threads=threads, workers=workers)  # fmt: skip
 
 
 def _stand_in(cases: Cases, recipe: Recipe, weights: str | Path | None, device: str) -> Model:
     """A model as ``recipe`` will make it, but for its weights."""
-    if recipe.tiles.pooling == "attention":
-        settled, _ = settle_bags(recipe, weights=weights)
-    else:
-        settled, _ = settle_recipe(recipe, weights=weights, device=device)
-    name = NO_BACKBONE if settled.described else settled.backbone or FROM_SCRATCH
-    settled = settled if settled.described else settled.changed(backbone=name)
-    looks = preprocess_of(settled.changed(normalise="channel mean and std"), Facts(images=1, patients=1, fewest=1, side=settled.tiles.size, colour=True))  # fmt: skip
+    settled, _ = settle_recipe(recipe, weights=weights, device=device)
+    looks = preprocess_of(settled.changed(normalise="channel mean and std"), tile_facts(settled.tiles))
     looks = replace(
         looks, mean=(0.0,) * looks.channels, std=(1.0,) * looks.channels
     )  # fitted later, and as quick with any
     views = settled.tiles.views if len(settled.tiles.mpp) > 1 else ()
-    about = About(settled, looks, cases.target, Origin(name, 0), views=views)
-    return Model(make_network(about), about)
+    about = About(settled, looks, cases.target, Origin(settled.backbone or NO_BACKBONE, 0), views=views)
+    with seeded(settled.seed, 0, 0, "stand-in for the network of maps"):
+        return Model(make_network(about), about)
 
 
 @checked

@@ -54,7 +54,7 @@ def train_on_bags(
     for slides that cannot be read, :class:`UnsoundError` where a part has no slide with tissue.
     """
     tumour_of(cases.target)
-    recipe, told = settle_bags(recipe, weights=weights)
+    recipe, told = settle_bags(recipe, weights=weights, device=pick_device(device))
     rows = np.sort(np.concatenate([split.rows(cases, part) for part in ("train", "tuning")]))
     labelled = cases.take(rows[cases.labelled[rows]])
     bags = bags_of(labelled, recipe.tiles, cache=cache, digests=digests, threads=threads, progress=progress, say=say)

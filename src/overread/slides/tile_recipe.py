@@ -6,12 +6,14 @@ from pathlib import Path
 
 from overread.core.errors import InputError, checked
 from overread.images.augment import Augmentation
+from overread.images.slides.tile_settings import Tiles
+from overread.learning.auto import Facts, usual_views, weights_at_hand
 from overread.learning.model import Decision
 from overread.learning.recipe import LEARNED_FUSIONS, Recipe
 from overread.networks import weights as stores
 from overread.networks.backbones import preferred
 
-__all__ = ["TURNED_AND_STAINED", "refuse_unfit_recipe", "settle_bags", "settle_recipe"]
+__all__ = ["TURNED_AND_STAINED", "refuse_unfit_recipe", "settle_bags", "settle_recipe", "settle_tiles", "tile_facts"]
 
 #: What Liu 2017 (arXiv:1703.02442, section 3, "augmentation") does to tiles: all eight orientations alike, brightness by up to
 #: 64 / 255, saturation by up to .25, hue by up to .04 and contrast by up to .75 of theirs. Contrast is about mid-grey here.
@@ -62,6 +64,18 @@ def _refuse_size_and_members(recipe: Recipe) -> None:
 def settle_recipe(
     recipe: Recipe, *, weights: str | Path | None = None, device: str = "cpu"
 ) -> tuple[Recipe, tuple[Decision, ...]]:  # fmt: skip
+    """The recipe with what slides settle of it, as tiles or as bags of them are taught; and why: what training, the forecast of its maps
+    and the contact sheet all ask.
+
+    Raises :class:`InputError` as :func:`settle_tiles` and :func:`settle_bags` do.
+    """
+    return (settle_bags if recipe.tiles.pooling == "attention" else settle_tiles)(recipe, weights=weights, device=device)  # fmt: skip
+
+
+@checked
+def settle_tiles(
+    recipe: Recipe, *, weights: str | Path | None = None, device: str = "cpu"
+) -> tuple[Recipe, tuple[Decision, ...]]:  # fmt: skip
     """The recipe with what tiles settle: method, network, size, fusion, orientations, augmentation; and why.
 
     Raises :class:`InputError` for a size, a fusion or members that do not go with tiles.
@@ -79,6 +93,7 @@ def settle_recipe(
         why = "pretrained weights are at hand" if method == "finetune" else "its filters are not those of the pretrained weights" if found else "no pretrained weights are at hand"  # fmt: skip
         recipe = recipe.changed(method=method, backbone=backbone)
         told.append(Decision("method", f"{method}, {backbone}", why))
+    recipe = _with_pretrained(recipe, weights, device, told)
     if recipe.method == "scratch" and not recipe.backbone:
         recipe = recipe.changed(backbone=FROM_SCRATCH)
         told.append(Decision("backbone", FROM_SCRATCH, "a small network that begins at half the side: tiles are large"))
@@ -86,14 +101,35 @@ def settle_recipe(
         recipe = recipe.changed(augmentation=TURNED_AND_STAINED, augment="given")
         if recipe.method != "features":
             told.append(Decision("augmentation", "eight orientations, brightness, saturation, hue, contrast", "as Liu 2017; training tiles only"))  # fmt: skip
-    if not recipe.views and recipe.method != "features":
+    if not recipe.views and recipe.method == "features":  # as the plan of a frozen network has it
+        recipe = recipe.changed(views=usual_views(recipe, tile_facts(tiles)))
+    if not recipe.views:
         recipe = recipe.changed(views=8)
         told.append(Decision("orientations", "8", "the mean of all is the answer, as tissue has no upright (--set views=1 is eight times quicker)"))  # fmt: skip
     return recipe, tuple(told)
 
 
 @checked
-def settle_bags(recipe: Recipe, *, weights: str | Path | None = None) -> tuple[Recipe, tuple[Decision, ...]]:
+def tile_facts(tiles: Tiles) -> Facts:
+    """What a plan knows of tiles before any is drawn: they are in colour and as large as they are."""
+    return Facts(images=1, patients=1, fewest=1, side=tiles.size, colour=True)
+
+
+def _with_pretrained(recipe: Recipe, weights: str | Path | None, device: str, told: list[Decision]) -> Recipe:
+    """The recipe with the network that training would take where pretrained weights are asked for, and none by name."""
+    if recipe.method not in ("finetune", "features") or recipe.backbone or recipe.described:
+        return recipe
+    found = weights_at_hand(recipe, tile_facts(recipe.tiles), folder=weights, device=device)
+    name = next(iter(found), preferred(device)[0])
+    why = f"the first choice on a {device} among the weights at hand" if found else f"the first choice on a {device}; its weights are not at hand"  # fmt: skip
+    told.append(Decision("backbone", name, why))
+    return recipe.changed(backbone=name)
+
+
+@checked
+def settle_bags(
+    recipe: Recipe, *, weights: str | Path | None = None, device: str = "cpu"
+) -> tuple[Recipe, tuple[Decision, ...]]:  # fmt: skip
     """The recipe with what bags of tiles settle: method, network, size and fusion; and why.
 
     Raises :class:`InputError` for what does not go with them.
@@ -105,11 +141,12 @@ def settle_bags(recipe: Recipe, *, weights: str | Path | None = None) -> tuple[R
         told.append(Decision("fusion", "gated-attention", "a slide is tumour where any of its tiles is, and nobody said which (Ilse 2018)"))  # fmt: skip
     recipe = recipe.changed(image_size=tiles.size, members=1, views=recipe.views or 1)
     if recipe.method == "auto":
-        names = (recipe.backbone,) if recipe.backbone else preferred("cpu")
+        names = (recipe.backbone,) if recipe.backbone else preferred(device)
         found = next((name for name in names if stores.find(name, folder=weights) is not None), "") if recipe.filters == 1 else ""  # fmt: skip
         recipe = recipe.changed(method="features" if found else "scratch", backbone=found or recipe.backbone)
         why = "pretrained weights are at hand: features of tiles are made once" if found else "no pretrained weights are at hand"  # fmt: skip
         told.append(Decision("method", f"{recipe.method} {recipe.backbone}".strip(), why))
+    recipe = _with_pretrained(recipe, weights, device, told)
     if recipe.method != "features":
         if recipe.method == "scratch" and not recipe.backbone:
             recipe = recipe.changed(backbone=FROM_SCRATCH)

@@ -114,12 +114,12 @@ def planned(
     cases: Cases, some: Cases, prints: pd.DataFrame, recipe: Recipe, weights: str | None
 ) -> tuple[Recipe, Preprocess, list[Decision]]:
     """The recipe without open fields, how it prepares an image, and why: as training would begin, without the clock. Of slides their
-    overviews are shown, and what tiles settle of the recipe is told."""
+    overviews are shown, and what tiles settle of the recipe, or bags of them, is told."""
     if some.slides:
         from overread.slides.tile_recipe import settle_recipe
 
-        made, told = settle_recipe(recipe, weights=weights)
-        return made, Preprocess((OVERVIEW_SIDE, OVERVIEW_SIDE), fit="pad"), [d for d in told if d.what != "orientations"]  # fmt: skip
+        made, settled = settle_recipe(recipe, weights=weights)
+        return made, Preprocess((OVERVIEW_SIDE, OVERVIEW_SIDE), fit="pad"), [d for d in settled if d.what != "orientations"]  # fmt: skip
     readable = some.take(np.flatnonzero((prints["error"] == "").to_numpy()))
     facts = auto.look(readable, np.flatnonzero(readable.labelled))
     known = cases.take(np.flatnonzero(cases.labelled))

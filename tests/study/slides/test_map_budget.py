@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pytest
 from tests.fixtures.drawn_slides import draw_study
 
 from overread.cases.split import split
 from overread.core.progress import Clock
+from overread.images.slides.tile_settings import Tiles
 from overread.slides.map_forecast import MapForecast
 from overread.study import steps
 from overread.study.context import RunContext
@@ -26,7 +28,7 @@ def test_maps_that_fit_are_kept_their_time():
     plan = MapBudget(forecast(100.0), left=600.0, closing=40.0)
     assert plan.reserve == ROOM * 100 + 40
     assert plan.beyond == 0
-    assert plan.line(128) == "  time: 2 min of the budget are kept for the heat maps of 30 slides, 6,000 tiles in 8 orientations"  # fmt: skip
+    assert plan.line(Tiles()) == "  time: 2 min of the budget are kept for the heat maps of 30 slides, 6,000 tiles in 8 orientations"  # fmt: skip
 
 
 def test_maps_that_do_not_fit_leave_training_its_share_and_are_told_with_what_is_quicker():
@@ -34,17 +36,49 @@ def test_maps_that_do_not_fit_leave_training_its_share_and_are_told_with_what_is
     assert 600 - plan.reserve == LEAST_TRAINING * 600
     over = 1500 * ROOM + 40 + LEAST_TRAINING * 600 - 600
     assert plan.beyond == pytest.approx(over)
-    line = plan.line(128)
+    line = plan.line(Tiles())
     assert f"outlast its budget by about {math.ceil(over / 60)} min" in line
     assert f"--set views=1 (about {math.ceil(1500 * ROOM / 8 / 60)} min)" in line
     assert f"--set tiles.stride=256 (about {math.ceil(1500 * ROOM / 4 / 60)} min)" in line
-    assert "--set views" not in MapBudget(forecast(1500.0, views=1), left=600.0, closing=40.0).line(128)
+    assert "--set views" not in MapBudget(forecast(1500.0, views=1), left=600.0, closing=40.0).line(Tiles())
+
+
+@pytest.mark.parametrize(("stride", "fits"), [(64, True), (128, True), (129, False), (256, False)])
+def test_a_coarser_stride_is_advised_where_tiles_take_it(stride, fits):
+    """The default size is 256."""
+    line = MapBudget(forecast(1500.0), left=600.0, closing=40.0).line(Tiles(stride=stride))
+    assert [int(wide) for wide in re.findall(r"tiles\.stride=(\d+)", line)] == ([2 * stride] if fits else [])
+    for wide in re.findall(r"tiles\.stride=(\d+)", line):
+        Tiles(stride=int(wide))  # is not refused
+
+
+def test_where_nothing_is_quicker_only_a_longer_budget_is_named():
+    line = MapBudget(forecast(1500.0, views=1), left=600.0, closing=40.0).line(Tiles(stride=256))
+    assert line.endswith(". It needs a longer --budget")
+    assert "Quicker" not in line
+
+
+def test_a_coarser_stride_spares_no_tile_of_a_bag():
+    found = MapForecast(slides=30, places=3000, magnifications=1, views=1, seconds=4000.0, bagged=1000)
+    line = MapBudget(found, left=600.0, closing=40.0).line(Tiles())
+    assert "the heat maps and bags of 30 slides, 4,000 tiles" in line
+    assert f"--set tiles.stride=256 (about {math.ceil((3000 / 4 + 1000) * ROOM / 60)} min)" in line
+
+
+@pytest.mark.parametrize("left", [600.0, 150.0, 100.0, 20.0, -5.0], ids=lambda left: f"{left:g} s left")
+def test_what_is_told_adds_up(left):
+    """What training has, the maps and the end, less what is left; also where the end alone takes more than three quarters of it."""
+    plan = MapBudget(forecast(500.0), left=left, closing=90.0)
+    training = max(0.0, left - plan.reserve)
+    assert plan.training == training
+    assert plan.beyond == pytest.approx(training + 500 * ROOM + 90 - left)
+    assert f"outlast its budget by about {math.ceil(plan.beyond / 60)} min" in plan.line(Tiles())
 
 
 def test_what_cannot_be_timed_keeps_what_comes_after_the_maps():
     plan = MapBudget(forecast(math.nan), left=600.0, closing=40.0)
     assert plan.reserve == 40.0
-    assert "not known" in plan.line(128)
+    assert "not known" in plan.line(Tiles())
 
 
 def test_a_budget_that_is_gone_keeps_no_less_than_the_end():

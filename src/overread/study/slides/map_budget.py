@@ -15,6 +15,7 @@ from overread.core.phrases import count
 from overread.study.context import RunContext
 
 if TYPE_CHECKING:
+    from overread.images.slides.tile_settings import Tiles
     from overread.slides.map_forecast import MapForecast
 
 __all__ = ["MapBudget", "reserve_for_maps"]
@@ -44,27 +45,41 @@ class MapBudget:
         return max(self.closing, min(self.maps + self.closing, (1 - LEAST_TRAINING) * self.left))
 
     @property
+    def training(self) -> float:
+        """Seconds that training has."""
+        return max(0.0, self.left - self.reserve)
+
+    @property
     def beyond(self) -> float:
         """Seconds by which the run will outlast its budget."""
-        return max(0.0, self.maps + self.closing - self.reserve)
+        return self.maps + self.closing - min(self.reserve, self.left)
 
-    def line(self, stride: int) -> str:
-        """The plan in one line; where the budget is too short also what makes maps quicker than those of ``stride`` pixels."""
+    def line(self, tiles: Tiles) -> str:
+        """The plan in one line; where the budget is too short also what makes maps quicker than those of ``tiles``."""
         from overread.learning.auto import duration
 
         found = self.found
-        what = f"the heat maps of {count(found.slides, 'slide')}, {found.tiles:,} tiles in {count(found.views, 'orientation')}"
+        what = f"the heat maps {'and bags ' * bool(found.bagged)}of {count(found.slides, 'slide')}, {found.tiles:,} tiles in {count(found.views, 'orientation')}"
         if math.isnan(found.seconds):
             return f"  time: how long {what}, take is not known: the place that was tried cannot be read"
         if not self.beyond:
             return f"  time: {duration(self.maps)} of the budget are kept for {what}"
-        views = f"--set views=1 (about {duration(self.maps / found.views)}), " * (found.views > 1)
-        more = duration(self.maps + self.closing + LEAST_TRAINING * self.left - self.left)
+        ways = self._quicker(tiles) if self.maps else []
         return (
             f"  time: {what}, take about {duration(self.maps)}, and {duration(max(0.0, self.left))} of the budget are left: training has "
-            f"{duration(max(0.0, self.left - self.reserve))} of them, and the run will outlast its budget by about {more}. Quicker: "
-            f"{views}--set tiles.stride={2 * stride} (about {duration(self.maps / 4)}); or a longer --budget"
+            f"{duration(self.training)} of them, and the run will outlast its budget by about {duration(self.beyond)}. "
+            f"{'Quicker: ' + ', '.join(ways) + '; or a' if ways else 'It needs a'} longer --budget"
         )
+
+    def _quicker(self, tiles: Tiles) -> list[str]:
+        """What makes maps quicker than those of ``tiles``, and how long they take then; a stride beyond the size is none, as places between
+        would never be looked at."""
+        from overread.learning.auto import duration
+
+        found, wide = self.found, 2 * tiles.stride
+        share = (found.places / 4 + found.bagged) / (found.places + found.bagged)
+        ways = [f"--set views=1 (about {duration(self.maps / found.views)})"] if found.views > 1 else []
+        return [*ways, f"--set tiles.stride={wide} (about {duration(self.maps * share)})"] if wide <= tiles.size else ways  # fmt: skip
 
 
 @checked
@@ -79,5 +94,5 @@ def reserve_for_maps(context: RunContext, cases: Cases, parts: Split, recipe: An
     found = forecast_recipe(asked, recipe, weights=context.study.training.weights or None, cache=context.cache, device=resources.device,
                             threads=threads, workers=threads, progress=context.progress)  # fmt: skip
     planned = MapBudget(found, context.clock.left, context.closing)
-    context.say(planned.line(recipe.tiles.stride))
+    context.say(planned.line(recipe.tiles))
     return planned.reserve
