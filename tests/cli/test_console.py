@@ -94,7 +94,8 @@ def test_a_refused_command_leaves_no_folder_behind(made, tmp_path):
         raise InputError("refused after the folder was made")
 
     assert isinstance(CliRunner().invoke(app).exception, InputError)
-    assert here.exists() == made
+    assert here.exists() == here.parent.exists() == made
+    assert tmp_path.exists(), "it was there before"
     here.mkdir(parents=True, exist_ok=True)
     CliRunner().invoke(app)
     assert here.exists(), "one that was there stays"

@@ -14,6 +14,7 @@ from phantom_readers import draw_readings, draw_scores
 from typer.testing import CliRunner
 
 from overread.cli.main import app
+from overread.cli.readers import _Asked
 from overread.evaluation.readers.reader_study import Reading
 
 NAMES = ("benign", "malignant")
@@ -47,6 +48,15 @@ def run(*words):
 def undrawn(monkeypatch):
     """Without files of figures, which take longest and are looked at elsewhere."""
     monkeypatch.setattr("overread.reporting.page.save_figures", lambda figures, folder: [])
+
+
+def test_what_is_asked_of_readers_makes_a_folder_when_told_to_alone(tmp_path):
+    asked = _Asked(tmp_path / "t.csv", None, {}, (), False, "auto", "majority", 0.95, 0, "", "", False)
+    for name in dir(asked):
+        getattr(asked, name)
+    assert list(tmp_path.iterdir()) == []
+    assert asked.make_folder() == tmp_path / "readers"
+    assert (tmp_path / "readers").is_dir()
 
 
 def test_readers_beside_a_model(folder):

@@ -25,8 +25,8 @@ from overread.core.errors import (
         ({"what": "it broke", "given": 0}, "it broke (given: 0)"),
         ({"what": "it broke.", "todo": "mend it."}, "it broke. Mend it."),
         ({"what": "it broke", "given": "x", "todo": "mend it"}, "it broke (given: x). Mend it."),
-        ({"what": "it broke", "todo": "overread predict x"}, "it broke. overread predict x."),
-        ({"what": "it broke", "todo": "pip install y"}, "it broke. pip install y."),
+        ({"what": "it broke", "todo": "overread predict x"}, "it broke. overread predict x"),
+        ({"what": "it broke", "todo": "pip install y"}, "it broke. pip install y"),
     ],
 )
 def test_the_message_says_what_given_and_what_to_do(arguments, text):

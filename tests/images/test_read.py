@@ -316,6 +316,19 @@ def test_whatever_a_decoder_raises_sets_the_file_aside(error: Exception, monkeyp
     assert describe("a.png")["error"] == f"the image is damaged (given: {type(error).__name__})"
 
 
+def test_an_error_keeps_the_cause_that_it_was_raised_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    cause = ValueError("what the decoder said")
+
+    def stumble(*data: object) -> None:
+        raise ImageError("it cannot be decoded") from cause
+
+    monkeypatch.setitem(read._READERS, "PNG", dataclasses.replace(read._READERS["PNG"], reader=stumble))
+    with pytest.raises(ImageError, match="it cannot be decoded") as caught:
+        read_image(encoded(COLOUR, "PNG"))
+    assert caught.value.__cause__ is not None
+    assert caught.value.__cause__.__cause__ is cause
+
+
 def test_text_and_profile_bombs_never_reach_a_decoder() -> None:
     bomb = zlib.compress(bytes(50_000_000), 9)
     lines = b"".join(b"\0" + row.tobytes() for row in COLOUR)

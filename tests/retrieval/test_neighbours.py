@@ -125,6 +125,18 @@ def test_the_engine_is_chosen_by_size_and_refused_where_it_is_missing(monkeypatc
         engine_for(10, "faiss")
 
 
+@pytest.mark.parametrize("engine", ["exact", *(["faiss"] if importlib.util.find_spec("faiss") else [])])
+@pytest.mark.parametrize("none", [np.nan, np.inf])
+def test_a_vector_that_is_none_is_refused_and_never_hides_those_of_its_chunk(none, engine) -> None:
+    queries, vectors = drawn(2, 3), drawn(20, 3, seed=1)
+    vectors[13, 1] = none
+    with pytest.raises(ArgumentError, match=r"a vector holds a number that is none .given: 1 of \d, first row 13.\."):
+        nearest(queries, vectors, 2, engine=engine, chunk=8)
+    vectors[13, 1] = 1e30  # its square is too large for float32, and it is a number
+    rows, _ = nearest(queries, vectors, 2, engine=engine, chunk=8)
+    assert (rows == slowly(queries, vectors, 2, "euclidean", lambda q, i: False)).all()
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

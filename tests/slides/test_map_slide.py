@@ -8,10 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
-from threading import Event
 
 import numpy as np
 import pytest
@@ -25,7 +23,7 @@ from overread.learning.predict import answers
 from overread.slides import map_grid
 from overread.slides.heat_map import HeatMap
 from overread.slides.map_grid import blocks_of, grid_of, looked_at, read_block
-from overread.slides.map_slide import _answered, map_job, map_slide, pools
+from overread.slides.map_slide import map_job, map_slide
 
 from .conftest import Redness, tissue_of
 
@@ -362,29 +360,30 @@ def test_tiles_have_the_look_of_their_slides_stain_as_in_training(stain, slide_m
         assert found.values()[row, column] == pytest.approx(said, abs=1e-4)
 
 
-def test_ctrl_c_does_not_wait_for_the_rest_of_a_block():
-    """A block of a thousand places is begun; the network is asked for a few more of them at most."""
-    asked = list[int]()
+def test_ctrl_c_does_not_wait_for_the_rest_of_a_block(slide_model, make_slide, tmp_path, monkeypatch):
+    """The first block is told of when the second is begun: the network is asked for a place or two more of its hundreds."""
 
-    class Slow:
-        cells = 1
+    class Slow(Redness):
+        passes = 0
 
-        def __call__(self, tiles):
-            asked.append(len(tiles))
-            time.sleep(0.01)
-            return np.zeros(len(tiles))
+        def forward(self, x):
+            Slow.passes += 1
+            time.sleep(0.002)
+            return super().forward(x)
 
-    read, stop = Future[map_grid.Pixels](), Event()
-    tiles = np.zeros((1, 8, 8, 3), np.uint8)
-    read.set_result(map_grid.Pixels(8, np.ones(1000, bool), alone=(tiles,) * 1000))
+    at = list[int]()
 
-    def interrupted() -> None:
-        with pools(1, 1, stop) as (_, computing):
-            computing.submit(_answered, Slow(), read, stop)
-            while len(asked) < 3:
-                time.sleep(0.005)
-            raise KeyboardInterrupt
+    def interrupted(what: str, done: int, total: int) -> None:
+        at.append(Slow.passes)
+        raise KeyboardInterrupt
 
+    monkeypatch.setattr(map_grid, "REGION", 256)
+    monkeypatch.setattr("overread.slides.map_slide.largest_batch", lambda device, size: 1)
+    model, slide = slide_model(Slow()), open_slide(make_slide())
+    tissue = tissue_of(slide)
+    grid = grid_of(slide, model.about.recipe.tiles)
+    _, second, *_ = blocks_of(grid, looked_at(grid, tissue, model.about.recipe.tiles, 0), 0)
     with pytest.raises(KeyboardInterrupt):
-        interrupted()
-    assert len(asked) < 500
+        map_slide(model, slide, tmp_path / "map.tif", tissue=tissue, workers=1, progress=interrupted)
+    assert len(at) == 1
+    assert Slow.passes - at[0] < 20 < len(second) / 4

@@ -22,7 +22,7 @@ from overread.core.files import read_rows, write_json, write_rows
 from overread.explanation.checks.regions import EDGE, LESION, RegionShare
 from overread.explanation.map_files import MapEntry, read_entries
 from overread.explanation.methods import METHODS
-from overread.explanation.verdict import Criterion
+from overread.explanation.verdict import CRITERIA, Criterion
 from overread.images.preprocess import Preprocess
 from overread.learning.device import seeded
 from overread.learning.model import About, Model, Origin, make_network
@@ -200,7 +200,7 @@ def test_methods_are_judged_on_tuning_cases_and_those_known_before_stay(run) -> 
     first, regions = judge_run(context_of(run), replace(QUICK, methods=("gradient",)), 3)
     judge_run(context_of(run), QUICK, 3)
     held = read_rows(Criterion, run / "explanations" / "methods.json")
-    assert [row.method for row in held] == ["grad-cam"] * 6 + ["gradient"] * 6
+    assert [row.method for row in held] == ["grad-cam"] * len(CRITERIA) + ["gradient"] * len(CRITERIA)
     assert max(row.cases for row in first) <= 3
     assert {row.region for row in regions} >= {EDGE}
     share = RegionShare(
@@ -219,6 +219,15 @@ def test_methods_are_judged_on_tuning_cases_and_those_known_before_stay(run) -> 
     )
     wrong = CliRunner().invoke(app, ["explain", str(run), "--judge", "2", "--masks", "lesion"])
     assert "no column of masks" in str(wrong.exception)
+
+
+@pytest.mark.parametrize("other", [("--filters",), ("--cells", "masks"), ("--filters", "--judge", "2")])
+def test_masks_are_refused_where_nothing_is_held_against_them(run, other) -> None:
+    before = sorted(run.rglob("*"))
+    wrong = CliRunner().invoke(app, ["explain", str(run), *other, "--masks", "mask"])
+    assert isinstance(wrong.exception, InputError)
+    assert f"of which there are none here (given: --masks beside {other[0]})" in str(wrong.exception)
+    assert sorted(run.rglob("*")) == before
 
 
 def test_filters_come_from_training_images_and_none_with_writing(run) -> None:

@@ -141,6 +141,23 @@ def test_a_path_that_means_two_things_is_asked_for(tmp_path) -> None:
     assert study.seen_from(tmp_path).columns.mask.endswith("masks"), "both are the same"
 
 
+@pytest.mark.parametrize(("name", "asked"), [("mask", "masks"), ("mask", "masks#cut=1"), ("outlines", "masks"), ("graders", "masks, first")])  # fmt: skip
+def test_a_column_stays_one_whatever_lies_in_the_folders(tmp_path, name, asked) -> None:
+    here, beside = ((tmp_path / where / asked.partition("#")[0]) for where in (".", "data"))
+    study = Study.from_flat(table="data/t.csv", image="file", **{name: asked})
+    for path in (beside, here):  # one of them, then both, which without the column are two things
+        path.mkdir(parents=True)
+        (tmp_path / "data" / "t.csv").write_text("file;masks;first\n1.png;a;b\n")
+        assert study.seen_from(tmp_path).flat()[name] == asked
+    if "#" in asked:
+        return
+    (tmp_path / "data" / "t.csv").write_text("file;other\n1.png;a\n")
+    with pytest.raises(InputError, match="from here and from the table"):
+        study.seen_from(tmp_path)
+    here.rmdir()
+    assert study.seen_from(tmp_path).flat()[name] != asked, "a path"
+
+
 def test_the_rules_of_consensus_are_those_that_there_are() -> None:
     assert settings(Columns)["consensus"].choices == RULES
 

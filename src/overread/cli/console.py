@@ -154,12 +154,12 @@ def output_folder(output: str, otherwise: Path) -> Path:
     """The folder for what is written, made before anything is judged: an error after a look at a test set costs the
     look.
 
-    One that was made here and in which the command wrote nothing, since it was refused, is gone when it ends. Raises
+    One that was made here, with the folders above it, and in which the command wrote nothing, since it was refused, is gone
+    when it ends. Raises
     :class:`InputError` if it cannot be made, :class:`UnavailableError` if nothing can be written in it.
     """
     folder = Path(output) if output else otherwise
-    if not folder.exists():
-        _made.get().append(folder)
+    _made.get().extend(each for each in (folder, *folder.parents) if not each.exists())
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -171,12 +171,12 @@ def output_folder(output: str, otherwise: Path) -> Path:
 
 @contextlib.contextmanager
 def without_empty_folders() -> Iterator[None]:
-    """A command, at whose end a folder that :func:`output_folder` made is gone where nothing was written into it."""
+    """A command, at whose end the folders that :func:`output_folder` made are gone where nothing was written into them."""
     before = _made.set([])
     try:
         yield
     finally:
-        for folder in _made.get():
+        for folder in sorted(_made.get(), key=lambda made: len(made.parts), reverse=True):  # the deepest first
             with contextlib.suppress(OSError):  # not empty, or gone
                 folder.rmdir()
         _made.reset(before)

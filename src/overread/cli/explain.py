@@ -10,7 +10,7 @@ import typer
 
 from overread.cli.console import end, open_run, output_folder, say
 from overread.cli.options import AsJson, Folder, Only
-from overread.core.errors import one_of
+from overread.core.errors import InputError, one_of
 from overread.core.phrases import count
 from overread.study.question import Resources, Study
 
@@ -65,6 +65,8 @@ def explain(
 
     require_images(folder, "overread explain")
     one_of(str(views), ("1", "2", "4", "8"), "the number of orientations")
+    if masks and (other := "--cells" if cells else "--filters" if filters else ""):
+        raise InputError("masks are held against maps and methods, of which there are none here", given=f"--masks beside {other}", todo="leave --masks out")  # fmt: skip
     methods = tuple(dict.fromkeys(method_of(each).name for each in method)) or METHODS
     wish = Wish(tuple(cases), methods, target, layer, sample, part, views, checks, seed, masks="" if judge else masks)
     home = output_folder(output, folder)

@@ -94,8 +94,8 @@ class _Asked:
     output: str
     as_json: bool
 
-    @property
-    def folder(self) -> Path:
+    def make_folder(self) -> Path:
+        """The folder for what is written, made."""
         return output_folder(self.output, self.table.parent / "readers")
 
     @property
@@ -129,7 +129,7 @@ def _judge_one(
     grades = _without(read_grades(asked.table, **asked.columns, rename=form.how["rename"]), asked.leave_out)
     grades = _coded(grades if asked.keep else nameless(grades), side)
     asked.say_numbered(len(grades.readers))
-    folder = asked.folder
+    folder = asked.make_folder()
     if len(grades) > 100_000:
         say(f"judging {len(grades):,} answers")
     found = judge_readers(
@@ -154,7 +154,7 @@ def _judge_several(asked: _Asked, form: PredictionTable, side: System | None, qu
     numbers = None if asked.keep else reader_numbers(held.values())  # the same in all questions
     held = {name: _coded(nameless(grades, numbers) if numbers else grades, side) for name, grades in held.items()}
     asked.say_numbered(len(numbers or ()))
-    folder = asked.folder
+    folder = asked.make_folder()
     against: Any = "consensus" if asked.reference == "auto" else asked.reference
     found = judge_findings(held, side.test if side else None, at=side.points if side else None, rule=asked.consensus, reference=against,
                            level=asked.level, seed=asked.seed, ledger=asked.looks, model=asked.model)  # fmt: skip
@@ -180,7 +180,7 @@ def _judge_outlines(asked: _Asked, identifiers: str) -> None:
     asked.say_numbered(len(readings))
     path = asked.predictions
     table = path / "predictions" / "test.csv" if path and path.is_dir() else path
-    folder, looks = asked.folder, asked.looks
+    folder, looks = asked.make_folder(), asked.looks
     drawn = PredictedOutlines.read(table, identifiers=identifiers) if table else None
     with bars() as progress:
         found = study_outlines(readings, drawn, reference=asked.reference, level=asked.level, seed=asked.seed, ledger=looks,

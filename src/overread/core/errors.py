@@ -50,8 +50,9 @@ class OverreadError(Exception):
 def _worded(text: str, todo: str) -> str:
     """One printable paragraph."""
     if todo:
-        end = "" if todo.endswith(("?", ".")) else "."
-        first = todo[0] if todo.startswith(_COMMANDS) else todo[0].upper()  # a command is copied as it stands
+        command = todo.startswith(_COMMANDS)  # copied as it stands: a full stop would belong to its last word
+        end = "" if command or todo.endswith(("?", ".")) else "."
+        first = todo[0] if command else todo[0].upper()
         text = f"{text.rstrip('.')}. {first}{todo[1:]}{end}"
     text = _LINE_ENDS.sub(" ", text)
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)

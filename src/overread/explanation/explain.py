@@ -52,7 +52,7 @@ def explain(
     table with the addresses of masks of what the map should point at, relative to where the images are, against which the place is checked too; blank cells have none.
     ``seed``: of SmoothGrad's noise and of the checks.
 
-    Raises :class:`ArgumentError` for an unknown target, method or layer, :class:`UnavailableError` for a method that the
+    Raises :class:`ArgumentError` for an unknown target, method or layer, and for masks without checks, :class:`UnavailableError` for a method that the
     network has nothing for, :class:`InputError` where no image can be read.
     """
     errors: dict[int, str] = {}
@@ -75,20 +75,14 @@ def explanations(
     """
     abouts = [method_of(each) for each in methods]
     require(len(abouts) > 0, "name at least one method")
+    require(checks or not masks, "masks are held against maps by the checks, which are left out", given=f"masks {masks!r}", todo="leave masks out, or checks in")  # fmt: skip
     require_column(cases, masks)
     for name in {targets} if isinstance(targets, str) else set(targets.values()):
         index_of(model.target, name)
     found = inputs(model, cases, device=device, threads=threads, batch=BATCH, errors=errors, progress=progress, say=say, doing="explaining")  # fmt: skip
     probable = _most_probable(model, cases, targets, device=device, threads=threads, progress=progress)
     return _explained(
-        model,
-        cases,
-        found,
-        targets,
-        probable,
-        abouts,
-        _Wish(layer, views, checks, seed, masks if checks else "", threads),
-        say,
+        model, cases, found, targets, probable, abouts, _Wish(layer, views, checks, seed, masks, threads), say
     )
 
 

@@ -109,7 +109,10 @@ def _read(text: str, limits: Limits, at_least: tuple[int, int] | None, window: s
     try:
         return _decode(address_bytes(address, limits), address, limits, at_least, window)
     except ImageError as error:
-        raise _or_as_slide(error, address) from error
+        told = _or_as_slide(error, address)
+        if told is error:
+            raise  # with the cause that it has
+        raise told from error
 
 
 def _or_as_slide(error: ImageError, address: Address) -> ImageError:

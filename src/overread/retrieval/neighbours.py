@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from overread.core.errors import UnavailableError, checked, one_of, require
+from overread.core.errors import ArgumentError, UnavailableError, checked, one_of, require
 
 Vectors = NDArray[np.float32]
 Codes = NDArray[np.int64]
@@ -96,8 +96,8 @@ def nearest(
 
     Where fewer than ``k`` may answer, the rest are −1 and infinite. ``cosine``: 1 − cosine, of vectors of length 1 (see
     :func:`unit`); one of length 0 is 1 away from everything. ``vectors`` may be a memory map: a chunk of it is read at a
-    time. ``engine``: ``faiss``, ``exact``, or what suits the number of vectors. Raises :class:`UnavailableError` where
-    faiss is wanted and not installed.
+    time. ``engine``: ``faiss``, ``exact``, or what suits the number of vectors. Raises :class:`ArgumentError` where a query or a
+    vector is not of finite numbers, :class:`UnavailableError` where faiss is wanted and not installed.
 
     >>> nearest(np.array([[0.9]], np.float32), np.array([[3], [1], [0], [1]], np.float32), 2)[0].tolist()
     [[1, 3]]
@@ -184,6 +184,19 @@ def _lengths(vectors: Vectors) -> NDArray[np.float64]:
     return np.sqrt(np.einsum("nf,nf->n", vectors, vectors, dtype=np.float64))
 
 
+def _largest(sizes: NDArray[np.floating], vectors: Vectors, start: int) -> float:
+    """The largest of the sizes (n,) of ``vectors`` (n, F), the first of which is row ``start`` of all.
+
+    Raises :class:`ArgumentError` where a vector is not of finite numbers, which would make every limit none, and hide the others.
+    """
+    largest = float(sizes.max())
+    if not math.isfinite(largest):  # or too long for a float32, which the limits bear
+        bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+        if len(bad):
+            raise ArgumentError("a vector holds a number that is none", given=f"{len(bad):,} of {len(vectors):,}, first row {start + bad[0]:,}", todo="make the vectors again")  # fmt: skip
+    return largest
+
+
 # -- by matrix products ---------------------------------------------------------------------------------------------
 
 
@@ -204,7 +217,7 @@ def _by_products(
             torch.addmm(zero, asked, held.T, beta=0, alpha=-1, out=scores)
         else:
             torch.addmm(square / 2, asked, held.T, alpha=-1, out=scores)
-        error = _error(lengths, math.sqrt(float(square.max())) * _LONGER, held.shape[1])
+        error = _error(lengths, math.sqrt(_largest(square.numpy(), held.numpy(), start)) * _LONGER, held.shape[1])
         most = best.distances[:, -1].copy()
         hungry = np.flatnonzero(np.isinf(most))
         if len(hungry):
@@ -288,7 +301,9 @@ def _places(flags: NDArray[np.bool_]) -> Codes:
 def _by_faiss(found: _Nearest, queries: Vectors, vectors: Vectors, barred: Barred, distance: str, chunk: int) -> None:
     """Fill ``found`` from faiss's flat index: more are asked for until no vector that it left out can be nearer."""
     index, lengths = _flat(vectors, distance), _lengths(queries)
-    error = _error(lengths, float(max((_lengths(vectors[i : i + chunk]).max() for i in range(0, len(vectors), chunk)), default=0.0)), queries.shape[1])  # fmt: skip
+    parts = ((start, vectors[start : start + chunk]) for start in range(0, len(vectors), chunk))
+    longest = max((_largest(_lengths(part), part, start) for start, part in parts), default=0.0)
+    error = _error(lengths, longest, queries.shape[1])
     open_ones, most = np.arange(len(queries)), 2 * found.rows.shape[1] + 16
     while len(open_ones):
         most = min(most, len(vectors))

@@ -90,14 +90,15 @@ def explain_run(context: RunContext, wish: Wish, home: Path | None = None) -> Ex
     written = context.written(cases)
     errors: dict[int, str] = {}
     made: list[MapEntry] = []
-    settings: dict[str, Any] = {"targets": wish.target or targets, "methods": wish.methods, "layer": wish.layer, "views": wish.views, "seed": wish.seed, "masks": wish.masks,
+    settings: dict[str, Any] = {"targets": wish.target or targets, "methods": wish.methods, "layer": wish.layer, "views": wish.views, "seed": wish.seed,
                                 "device": context.study.resources.device, "threads": context.study.resources.threads,
                                 "progress": context.progress, "say": context.say}  # fmt: skip
     names = cases.table["case"]
     held = names.isin(names.drop_duplicates().head(wish.checked or len(names)) if wish.checks else ()).to_numpy()
     for checks, rows in ((True, np.flatnonzero(held)), (False, np.flatnonzero(~held))):
         unread: dict[int, str] = {}
-        maps = explanations(model, cases.take(rows), checks=checks, errors=unread, **settings) if len(rows) else ()
+        masks = wish.masks if checks else ""
+        maps = explanations(model, cases.take(rows), checks=checks, masks=masks, errors=unread, **settings) if len(rows) else ()  # fmt: skip
         made += [keep_map(found, home, withheld=found.case in written) for found in maps]
         errors.update({int(rows[row]): reason for row, reason in unread.items()})
     _tell(context, cases, errors, written)

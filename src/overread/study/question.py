@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from overread.cases.sources.layout import Layout, file_and_part
-from overread.cases.sources.tables import here_or_beside
+from overread.cases.sources.tables import header_of, here_or_beside
 from overread.core.errors import ArgumentError, InputError, checked, nearest, one_of, require
 from overread.core.settings import require_allowed, setting, settings
 
@@ -361,10 +361,12 @@ class Study:
     def seen_from(self, folder: Path) -> Study:
         """The same study with absolute paths, where they were written as seen from ``folder``.
 
-        Raises :class:`InputError` for a path that is one thing there and another beside the table.
+        What is a column of a table of text stays as it is, whatever lies in the folders; of other tables what lies there comes
+        first. Raises :class:`InputError` for a path that is one thing there and another beside the table.
         """
-        written = {name: text for name, text in self.flat().items() if name in _PATHS and text}
         table = Path(self.table) if self.table else folder
+        columns = self._named_columns(folder / table)
+        written = {name: text for name, text in self.flat().items() if name in _PATHS and text and name not in columns}
 
         def absolute(text: str) -> str:
             file, part = file_and_part(text)
@@ -375,13 +377,21 @@ class Study:
             name: tuple(map(absolute, text)) if isinstance(text, tuple) else absolute(text)
             for name, text in written.items()
         }
-        if "," in self.columns.graders and not Path(str(moved["graders"])).exists():
-            moved["graders"] = self.columns.graders  # columns of the table
-        if self.columns.mask and not Path(str(moved["mask"]).partition("#")[0]).exists():
-            moved["mask"] = self.columns.mask  # the same
-        if self.columns.outlines and not Path(str(moved["outlines"])).exists():
-            moved["outlines"] = self.columns.outlines  # the same
+        if "graders" in moved and "," in self.columns.graders and not Path(str(moved["graders"])).exists():
+            del moved["graders"]  # columns of a table whose header is not known
+        if "mask" in moved and not Path(str(moved["mask"]).partition("#")[0]).exists():
+            del moved["mask"]  # the same
+        if "outlines" in moved and not Path(str(moved["outlines"])).exists():
+            del moved["outlines"]  # the same
         return replace(self, table=str((folder / self.table).absolute())).changed(**moved)
+
+    def _named_columns(self, table: Path) -> set[str]:
+        """Which of the fields that may be a path or columns of the table name columns, as far as its header is known."""
+        mask, outlines, graders = self.columns.mask, self.columns.outlines, self.columns.graders
+        words = {"mask": {mask.partition("#")[0]}, "outlines": {outlines}}
+        words["graders"] = {name.strip() for name in graders.split(",")} if "," in graders else {""}  # one name: a path
+        header = header_of(table, self.layout) if mask or outlines or "," in graders else ()
+        return {name for name, asked in words.items() if asked <= set(header)}
 
     def save(self, path: str | Path) -> Path:
         """Write as TOML."""

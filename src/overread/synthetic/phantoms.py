@@ -171,7 +171,8 @@ def _bump(u: NDArray[np.float64], y: NDArray, x: NDArray) -> NDArray[np.float64]
 def chest_opacity(seed: int, key: int, *, size: int = 64) -> NDArray[np.bool_]:
     """Where :func:`draw_chest` plants the opacity, (size, size): what it changes at least half as much as where it changes most.
 
-    It lies in the lung: nothing of it shows behind the heart, nor outside of the lung, whatever its own shape there.
+    It lies in the lung: nothing of it shows behind the heart, nor outside of the lung, whatever its own shape there. It is empty
+    where the opacity changes nothing.
 
     >>> bool(0.01 < chest_opacity(0, 1).mean() < 0.2)
     True
@@ -179,7 +180,7 @@ def chest_opacity(seed: int, key: int, *, size: int = 64) -> NDArray[np.bool_]:
     u = random.uniform(seed, key, np.arange(16), "chest")
     y, x = _body_axes(u, size)
     planted = _air_and_heart(u, y, x)[0] * _bump(u, y, x)
-    return np.asarray(planted >= 0.5 * planted.max())
+    return np.asarray((planted > 0) & (planted >= 0.5 * planted.max()))
 
 
 @checked

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pandas as pd
@@ -168,6 +170,23 @@ def test_masks_beside_the_images_of_a_folder_as_of_busi(tmp_path):
     assert "mask: 3 images have masks beside them, 1 several" in cases.notes
     by_pattern = read_cases(tmp_path, mask="{folder}/{stem}_mask*.png", names="keep")
     assert objects(by_pattern) == objects(cases)
+
+
+@pytest.mark.parametrize(
+    ("here", "asked"), [(".", "data/masks"), (".", "masks"), ("data", "masks"), ("elsewhere", "../data/masks")]
+)
+def test_masks_in_a_folder_among_the_images_are_none_of_them_wherever_it_is_seen_from(
+    tmp_path, monkeypatch, here, asked
+):
+    for name in ("data/masks", "elsewhere"):
+        (tmp_path / name).mkdir(parents=True)
+    for i in range(4):
+        cv2.imwrite(str(tmp_path / f"data/{i}.png"), np.full((20, 20), 10 + i, np.uint8))
+        cv2.imwrite(str(tmp_path / f"data/masks/{i}.png"), np.pad(np.full((5, 5), 255, np.uint8), (i, 15 - i)))
+    monkeypatch.chdir(tmp_path / here)
+    cases = read_cases(Path("data") if here == "." else tmp_path / "data", mask=asked, names="keep")
+    assert sorted(cases.table["image"]) == [f"{i}.png" for i in range(4)]
+    assert sorted(mask_paths(cases)) == [str(tmp_path / f"data/masks/{i}.png") for i in range(4)]
 
 
 @pytest.mark.parametrize("asked", ["beside", "{folder}/../masks", "{root}"])

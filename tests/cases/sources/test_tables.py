@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from overread.cases.sources.layout import Layout
-from overread.cases.sources.tables import MAX_COLUMNS, open_table, read_table
+from overread.cases.sources.tables import MAX_COLUMNS, header_of, open_table, read_table
 from overread.core.errors import InputError
 
 
@@ -25,6 +25,25 @@ def test_words_that_pandas_takes_for_missing_stay_words(tmp_path):
     path = tmp_path / "t.csv"
     path.write_text("a,b\nNA,007\nNone,1.50\n", encoding="utf-8")
     assert read_table(path).to_dict("list") == {"a": ["NA", "None"], "b": ["007", "1.50"]}
+
+
+@pytest.mark.parametrize(
+    ("data", "names"),
+    [
+        (b"image,masks\na.png,m.png\n", ("image", "masks")),
+        ("image;größe; masks \na;1;2\n".encode("cp1252"), ("image", "größe", "masks")),
+        ("image\tmasks\r\na\tb\r\n".encode("utf-16"), ("image", "masks")),
+        (b'sep=;\n"the\nimage";;masks\na;;b\n', ("the\nimage", "masks")),
+        (b"image,masks\n" + b"a.png,m.png\n" * 800_000, ("image", "masks")),
+        (b"", ()),
+        (b"PK\3\4" + bytes(200), ()),
+        (b"<html>", ()),
+    ],
+)
+def test_the_header_is_read_from_the_beginning_of_a_table_of_text(tmp_path, data, names):
+    (tmp_path / "t.csv").write_bytes(data)
+    assert header_of(tmp_path / "t.csv") == names
+    assert header_of(tmp_path) == header_of(tmp_path / "none.csv") == ()
 
 
 def test_parquet_equals_csv(tmp_path):

@@ -16,7 +16,7 @@ from overread.core.files import read_rows, write_rows
 from overread.explanation.checks.criteria import Sampled, check_methods, judge_methods, sample_cases
 from overread.explanation.checks.randomisation import likeness
 from overread.explanation.checks.regions import EDGE, LESION
-from overread.explanation.explain import explanations
+from overread.explanation.explain import explain, explanations
 from overread.explanation.sanity import between_patients
 from overread.explanation.verdict import CRITERIA, Checks, Criterion, judge_method, methods_lines, verdict
 
@@ -142,6 +142,33 @@ class TestSample:
         assert found["a"].x.shape[:2] == (1, 2)
         assert found["b"].mask.any(axis=(1, 2)).tolist() == [True, False]
         assert found["c"].mask is None
+
+    def test_of_a_case_whose_masks_cannot_all_be_read_none_is_used_and_it_is_counted(self, masked):
+        table = masked.table.assign(case=list("aabbcc"), patient=list("ppqqrr"))
+        table["mask"] = [
+            "m0.png",
+            "m1.png",
+            "m2.png",
+            "nowhere.png",
+            "m4.png",
+            "",
+        ]  # of the fourth image, not blank but lost
+        said, heard, torn, model = [], [], replace(masked, table=table), model_of(fusion="concat")
+        found = {s.case: s for s in sample_cases(model, torn, masks="mask", say=said.append)}
+        assert {case for case, each in found.items() if each.mask is None} == {"b"}
+        assert said[-1] == "  1 case without a mask, or with one that cannot be read"
+        made = {each.case: each for each in explanations(model, torn, masks="mask", say=heard.append)}
+        assert "  1 mask cannot be read: the place of that map is not checked" in heard
+        checked = {
+            case for case, each in made.items() if "largest value within the mask by chance" in each.checks.numbers
+        }
+        assert "b" not in checked
+        assert checked
+
+
+def test_masks_without_the_checks_that_use_them_are_refused(masked):
+    with pytest.raises(ArgumentError, match="held against maps by the checks, which are left out .given: masks 'mask'"):
+        explain(model_of(), masked, masks="mask", checks=False)
 
 
 def test_each_map_of_a_case_with_a_mask_is_held_against_it(masked):

@@ -31,9 +31,9 @@ def cases_of_archive(path: Path, positive: Sequence[str], task: type[Task] | Non
     if task is not None:
         kind = next(word for word, asked in TASKS.items() if asked is task)
         one_of(kind, [k for k, asked in TASKS.items() if not asked.continuous], "the kind of an archive's labels")
-    table, labels = read_archive(path)
+    table, labels = _read_archive(path)
     notes: list[str] = []
-    names = class_names(path, labels)
+    names = _class_names(path, labels)
     if names:
         notes.append("label: the names of the classes are those of the MedMNIST catalogue")
     made = table.assign(patient=table["case"], source="", view="", time="")
@@ -47,7 +47,7 @@ def cases_of_archive(path: Path, positive: Sequence[str], task: type[Task] | Non
     return Cases(pd.concat([made, wanted], axis=1), target, str(path.parent), (*notes, NO_PATIENT, *more))
 
 
-def read_archive(path: Path) -> tuple[pd.DataFrame, NDArray]:
+def _read_archive(path: Path) -> tuple[pd.DataFrame, NDArray]:
     """A row per image (``image``, ``case``, ``split``) and the labels, shape (N, K); images are not loaded.
 
     Raises :class:`InputError` for a file that is not such an archive, or whose images and labels do not match.
@@ -106,7 +106,7 @@ def _rows(file: str, prefix: str, count: int) -> pd.DataFrame:
                          "split": PART_NAMES.get(part, part)})  # fmt: skip
 
 
-def class_names(path: Path, labels: NDArray) -> list[str] | None:
+def _class_names(path: Path, labels: NDArray) -> list[str] | None:
     """The names of the classes where the file is called like a set of the catalogue and its labels fit."""
     stem = path.stem.lower()
     entry = CATALOGUE.get(stem) or CATALOGUE.get(stem.rsplit("_", 1)[0])

@@ -249,10 +249,13 @@ def _of_pattern(pattern: str, images: pd.Series, root: Path, behind: str) -> Fou
 
 @checked
 def without_masks(asked: str, files: list[str], folder: Path) -> list[str]:
-    """The files of a folder that are images and none of the masks that ``asked`` names."""
+    """The files of a folder that are images and none of the masks that ``asked`` names, as :func:`find_masks` takes it.
+
+    ``folder`` is absolute, and ``files`` are as seen from it.
+    """
     bare = asked.partition("#")[0]
-    path = next((path for path in (Path(bare), folder / bare) if path.is_dir()), None)
-    below = f"{_from(path, folder)}/" if path is not None and path != folder else ""
+    path = here_or_beside(bare, Path(), folder)
+    below = f"{_from(path, folder)}/" if path is not None and path.is_dir() and path != folder else ""
     if below:
         return [file for file in files if not file.startswith(below)]
     here = {(PurePosixPath(file).parent, PurePosixPath(file).stem) for file in files}

@@ -67,6 +67,21 @@ def open_table(path: Path, layout: Layout = PLAIN) -> tuple[pd.DataFrame, list[s
 
 
 @checked
+def header_of(path: Path, layout: Layout = PLAIN) -> tuple[str, ...]:
+    """The names in the first row of a table of text, of which its beginning alone is read; none where it is no such file."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(_HEAD)
+        if len(data) == _HEAD:
+            data = data[: data.rfind(b"\n")]  # in the middle of no letter
+        text, _ = _text_of(data, path, layout.encoding)
+        header = next(csv.reader(io.StringIO(text, newline=""), delimiter=_separator(text)))
+    except (OSError, InputError, csv.Error):
+        return ()
+    return tuple(name.strip() for name in header if name.strip())
+
+
+@checked
 def open_tables(path: Path, layout: Layout = PLAIN) -> tuple[pd.DataFrame, list[str]]:
     """As :func:`open_table`, with the rows of the further tables of ``layout.add_table`` below, each with its part.
 
@@ -211,13 +226,18 @@ _MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF32_LE, "utf-32"), (code
 
 
 def _decoded(path: Path, encoding: str) -> tuple[str, list[str]]:
-    """The text of a file: by its mark, as UTF-8, or as Windows-1252 where what is not ASCII looks like that."""
+    """The text of a file, as :func:`_text_of` has it."""
     try:
         data = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError) as error:
         raise missing(path) from error
     except OSError as error:
         raise InputError("the table cannot be read", given=f"{path}: {error.strerror}") from error
+    return _text_of(data, path, encoding)
+
+
+def _text_of(data: bytes, path: Path, encoding: str) -> tuple[str, list[str]]:
+    """The text of bytes: by their mark, as UTF-8, or as Windows-1252 where what is not ASCII looks like that."""
     if data.startswith(OLD):
         raise InputError(
             "old Excel workbooks (.xls) are not read", given=str(path), todo="save it as .xlsx or as CSV (UTF-8)"

@@ -205,9 +205,10 @@ def require_column(cases: Cases, masks: str) -> None:
 def masks_of(
     model: Model, cases: Cases, column: str, batch: Inputs, threads: int = 0
 ) -> list[NDArray[np.bool_] | None]:
-    """The mask of each case of a batch, of the shape of its maps; None where there is none, or it cannot be read.
+    """The mask of each case of a batch, of the shape of its maps; None where there is none, or one of its images' cannot be read.
 
-    ``column``: of the table, with addresses relative to where the images are; blank: there are none.
+    ``column``: of the table, with addresses relative to where the images are; blank: there are none. Where some images of a
+    case have a mask, it is empty in those whose cell is blank.
     """
     if not column:
         return [None] * len(batch)
@@ -221,9 +222,12 @@ def masks_of(
             if not isinstance(made, ImageError)
         }
     made: list[NDArray[np.bool_] | None] = []
+    blank = np.zeros(model.about.preprocess.size, bool)
     for case in batch.rows:
-        each = [read.get(int(row)) for row in case]
-        blank = np.zeros(model.about.preprocess.size, bool)
-        stacked = np.stack([blank if one is None else one for one in each])
-        made.append(None if all(one is None for one in each) else stacked if len(case) > 1 else stacked[0])
+        addressed = [int(row) for row in case if row >= 0 and told[row]]
+        if not addressed or not all(row in read for row in addressed):
+            made.append(None)
+            continue
+        stacked = np.stack([read.get(int(row), blank) for row in case])
+        made.append(stacked if len(case) > 1 else stacked[0])
     return made
