@@ -124,12 +124,12 @@ def test_where_time_is_too_short_to_fine_tune_the_network_is_frozen(tmp_path, mo
     assert planned(100.0).method == "finetune", "4 passes of 1,024 tiles take 41 s"
     frozen = planned(50.0)
     assert frozen.method == "features"
-    assert frozen.number == pytest.approx(0.7 * 50 / (0.01 / 3), rel=0.02)
+    assert frozen.number == pytest.approx(0.7 * 50 / (2 * 0.01 / 3), rel=0.02)
     assert [each.what for each in frozen.decisions] == ["method", "tiles"]
     assert "the network is frozen, and passed once" in frozen.decisions[0].why
     assert planned(
         100.0, open_method=False, recipe=recipe.changed(method="features", epochs=20)
-    ).number == pytest.approx(0.7 * 100 / (0.01 / 3), rel=0.01)
+    ).number == pytest.approx(0.7 * 100 / (2 * 0.01 / 3), rel=0.01)
     assert planned(50.0, open_method=False).method == "finetune", "what is asked for is done"
     some = replace(recipe, tiles=replace(TILES, number=5000))
     assert planned(100.0, recipe=some).method == "features"

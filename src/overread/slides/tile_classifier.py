@@ -22,7 +22,7 @@ from overread.core.identifiers import marks
 from overread.core.phrases import count
 from overread.core.progress import Clock, Progress, Say, silent, unheard
 from overread.images.slides.tile_settings import Tiles
-from overread.learning.auto import Facts, make_probe
+from overread.learning.auto import Facts, make_probe, usual_views
 from overread.learning.device import pick_device
 from overread.learning.model import Decision, Model
 from overread.learning.predict import predict_images
@@ -47,7 +47,7 @@ __all__ = ["train_on_slides"]
 #: for training one for tuning, within bounds.
 USUAL, FEWEST, MOST, TUNING, TUNING_BOUNDS = 8192, 1024, 32_768, 4, (256, 4096)
 #: A budget should suffice for so many epochs, by method, of the share of the time that steps may fill: other tiles teach more than the
-#: same ones again. A frozen network is passed once, forwards, which takes a third of a step. And the share of the free disk that tiles may take.
+#: same ones again. A frozen network is passed once in each orientation that is averaged, forwards, which takes a third of a step. And the share of the free disk that tiles may take.
 EPOCHS, FILLED, DISK = {"scratch": 8.0, "finetune": 4.0, "features": 1 / 3}, 0.7, 0.25
 #: How long a look for hard negatives takes, in trainings.
 LOOK = 0.25
@@ -144,7 +144,7 @@ def _planned(recipe: Recipe, open_method: bool, cache: Path, device: str, clock:
             epochs = _epochs(recipe, method)
             number = int(np.clip(seconds / (epochs * step), FEWEST, MOST))
             fits = "should fit" if seconds >= epochs * step * FEWEST else f"do not fit with the fewest, {FEWEST:,},"
-            why = f"{takes}, and {'one forwards' if method == 'features' else f'{epochs:g}'} of each {fits} into {seconds:.0f} s"
+            why = f"{takes}, and {'one forwards in each orientation' if method == 'features' else f'{epochs:g} of each'} {fits} into {seconds:.0f} s"
     elif not number:
         number, why = USUAL, "usual; give --budget to use a given time, or --set tiles.number=…"
     if not tiles.number and number * each > DISK * free:
@@ -159,8 +159,11 @@ def _planned(recipe: Recipe, open_method: bool, cache: Path, device: str, clock:
 
 
 def _epochs(recipe: Recipe, method: str) -> float:
-    """Passes of each tile that a plan counts with: those asked for, where a network moves."""
-    return EPOCHS[method] if method == "features" else recipe.epochs or EPOCHS[method]
+    """Passes of each tile that a plan counts with: those asked for, where a network moves; of a frozen one those of its orientations."""
+    if method != "features":
+        return recipe.epochs or EPOCHS[method]
+    frozen = recipe if recipe.method == "features" else recipe.changed(method="features", views=0)
+    return EPOCHS[method] * (frozen.views or usual_views(frozen, _facts(recipe.tiles)))
 
 
 def _facts(tiles: Tiles) -> Facts:
