@@ -93,7 +93,7 @@ def test_a_training_goes_on_without_a_slide_whose_tiles_cannot_be_read(damaged, 
     name = cases.table["case"].iloc[row]
     assert name in set(tables[0].table["slide"])
     assert name not in set(tables[1].table["slide"])
-    assert len(tables[1]) == len(tables[0]) == 32 + 64  # others are drawn in place of those of the slide
+    assert len(tables[1]) == len(tables[0]) == 32 + 32  # others are drawn in place of those of the slide
     assert any("slides set aside" in line and f"number {row + 1} of" in line for line in said)
     again = train_on_slides(cases, tiny_split, TINY, **how)  # goes on with the tiles that can be read
     assert len(tables) == 3

@@ -44,7 +44,7 @@ from overread.slides.unread_tiles import teach_what_is_read, torn_slides
 __all__ = ["train_on_slides"]
 
 #: Tiles where neither number nor budget says how many; the fewest and the most that a budget asks for; and for each so many tiles
-#: for training one for tuning, within bounds.
+#: for training one for tuning, within bounds, of which the lower is as many as for training where these are fewer.
 USUAL, FEWEST, MOST, TUNING, TUNING_BOUNDS = 8192, 1024, 32_768, 4, (256, 4096)
 #: A budget should suffice for so many epochs, by method, of the share of the time that steps may fill: other tiles teach more than the
 #: same ones again. A frozen network is passed once in each orientation that is averaged, forwards, which takes a third of a step. And the share of the free disk that tiles may take.
@@ -250,7 +250,8 @@ class SlideTraining:
 
     def fewer(self, number: int) -> int:
         """Tiles of tuning beside so many for training."""
-        return int(np.clip(number // TUNING, *TUNING_BOUNDS))
+        least, most = TUNING_BOUNDS
+        return int(np.clip(number // TUNING, min(number, least), most))
 
     def told(self, held: dict[str, TileTable], done: int) -> list[Decision]:
         """The tiles of a fit, counted."""

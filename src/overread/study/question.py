@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from overread.cases.sources.layout import Layout, file_and_part
-from overread.cases.sources.tables import header_of, here_or_beside
 from overread.core.errors import ArgumentError, InputError, checked, nearest, one_of, require
 from overread.core.settings import require_allowed, setting, settings
 
@@ -364,6 +363,8 @@ class Study:
         What is a column of a table of text stays as it is, whatever lies in the folders; of other tables what lies there comes
         first. Raises :class:`InputError` for a path that is one thing there and another beside the table.
         """
+        from overread.cases.sources.tables import here_or_beside
+
         table = Path(self.table) if self.table else folder
         columns = self._named_columns(folder / table)
         written = {name: text for name, text in self.flat().items() if name in _PATHS and text and name not in columns}
@@ -387,6 +388,8 @@ class Study:
 
     def _named_columns(self, table: Path) -> set[str]:
         """Which of the fields that may be a path or columns of the table name columns, as far as its header is known."""
+        from overread.cases.sources.tables import header_of
+
         mask, outlines, graders = self.columns.mask, self.columns.outlines, self.columns.graders
         words = {"mask": {mask.partition("#")[0]}, "outlines": {outlines}}
         words["graders"] = {name.strip() for name in graders.split(",")} if "," in graders else {""}  # one name: a path

@@ -42,8 +42,8 @@ def draw_planted_nodules(
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     pd.read_csv(draw_planted_nodules(folder, patients=8))["diagnosis"].value_counts().to_dict()
-    {'normal': 4, 'nodule': 4}
+    ...     pd.read_csv(draw_planted_nodules(folder, patients=8))["diagnosis"].value_counts().sort_index().to_dict()
+    {'nodule': 4, 'normal': 4}
     """
     require(patients >= 8, "the phantoms need at least 8 patients", given=patients)
     require(size >= 32, "size must be at least 32 pixels", given=size)
