@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from overread.core.errors import ArgumentError
-from overread.slides.lesions import COLUMNS, found_lesions, lowest_code, regions_above, sides_around
+from overread.slides import lesions
+from overread.slides.lesions import COLUMNS, found_lesions, lowest_code, regions_above, sides_around, windowed
 
 
 def restated(codes, cell, radius, least):
@@ -130,3 +131,31 @@ def test_what_is_no_heat_map_is_refused():
         found_lesions(np.zeros((3, 3), np.uint8), cell=1.0, radius=1.0, least=1.5)
     with pytest.raises(ArgumentError, match="above 0"):
         found_lesions(np.zeros((3, 3), np.uint8), cell=0.0, radius=1.0, least=0.5)
+
+
+@pytest.mark.parametrize(("dtype", "window"), [(np.uint8, 3), (np.uint16, 3), (np.uint16, 7)])
+def test_a_window_is_the_mean_over_what_was_looked_at(dtype, window, monkeypatch):
+    monkeypatch.setattr(lesions, "_ROWS", 5)  # several parts of a map of 23 rows
+    draw = np.random.default_rng(window)
+    codes = draw.integers(1, np.iinfo(dtype).max, (23, 17), endpoint=True).astype(dtype)
+    codes[draw.random(codes.shape) < 0.3] = 0
+    codes[:4, :4] = 0
+    found, arm = windowed(codes, window), window // 2
+    assert found.dtype == dtype
+    for row, column in np.ndindex(codes.shape):
+        square = codes[max(0, row - arm) : row + arm + 1, max(0, column - arm) : column + arm + 1].astype(float)
+        wanted = square[square > 0].mean() if codes[row, column] else 0
+        assert abs(float(found[row, column]) - wanted) <= 0.5 + 1e-9
+    assert windowed(codes, 1) is codes
+    for wrong in (0, 2, -3):
+        with pytest.raises(ArgumentError, match="odd number"):
+            windowed(codes, wrong)
+
+
+def test_the_area_may_be_that_of_another_threshold():
+    codes = np.ones((6, 6), np.uint8)
+    codes[1, 1:4] = 255, 200, 100
+    codes[4, 4] = 60
+    found = found_lesions(codes, cell=10.0, radius=30.0, least=0.1, region_least=0.5)
+    assert found["area"].tolist() == [200.0, 100.0], "two cells, and one that does not reach it"
+    assert found_lesions(codes, cell=10.0, radius=30.0, least=0.1)["area"].tolist() == [300.0, 100.0]

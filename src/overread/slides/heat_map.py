@@ -12,7 +12,7 @@ import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from overread.core.errors import ImageError, InputError, checked, require
 from overread.core.files import build, plain, require_file
 from overread.images.slides.pyramid import PyramidReader, write_pyramid
-from overread.slides.lesions import found_lesions
+from overread.slides.lesions import found_lesions, windowed
 from overread.slides.slide_score import slide_score
 
 #: Cells of a side of a tile of the file; a level that fits into one has none above it.
@@ -120,6 +120,18 @@ class HeatMap:
         with _opened(self.path) as reader:
             height, width = self.levels[level]
             return reader.read(0, 0, width, height, level)
+
+    def means(self, window: int) -> NDArray[Any]:
+        """The codes (H, W) of the finest level, each the mean over a square of ``window`` cells a side: :func:`.windowed`."""
+        return windowed(self.cells(), window)
+
+    def with_threshold(self, threshold: float) -> HeatMap:
+        """The same map whose description says the ``threshold``, written anew where it says another."""
+        return (
+            self
+            if self.about.threshold == threshold
+            else write_map(self.path, self.cells(), replace(self.about, threshold=threshold))
+        )
 
     def values(self, level: int = 0) -> NDArray[np.float32]:
         """The probabilities (H, W), NaN where nobody looked."""

@@ -9,10 +9,12 @@ from scipy import ndimage
 
 from overread.core.errors import checked, require
 
-__all__ = ["COLUMNS", "found_lesions", "lowest_code", "regions_above"]
+__all__ = ["COLUMNS", "found_lesions", "lowest_code", "regions_above", "windowed"]
 
 #: What is told of a lesion that was found: its place and area in microns, and the probability at that place.
 COLUMNS = ("x", "y", "score", "area")
+#: Rows whose means are taken together.
+_ROWS = 1024
 #: Candidates that are looked at together.
 _TOGETHER = 1 << 16
 #: Cells that touch at a corner are one region.
@@ -34,9 +36,42 @@ def lowest_code(least: float, bits: int) -> int:
 
 
 @checked
+def windowed(codes: NDArray[np.unsignedinteger], window: int) -> NDArray[np.unsignedinteger]:
+    """Codes (H, W) in place of those of a heat map: of each cell the mean over those that were looked at in the square of ``window``
+    cells a side around it, rounded; 0 where nobody looked. A place of tissue that is none is seldom bright alone: a lesion is.
+
+    >>> windowed(np.array([[0, 11, 0], [31, 21, 1]], np.uint8), 3).tolist()
+    [[0, 16, 0], [21, 16, 11]]
+    """
+    require(window >= 1 and window % 2 == 1, "a window has an odd number of cells a side", given=window)
+    if window == 1:
+        return codes
+    made, arm = np.zeros_like(codes), window // 2
+    for top in range(0, codes.shape[0], _ROWS):
+        first, rows = max(0, top - arm), min(_ROWS, codes.shape[0] - top)
+        part = codes[first : top + rows + arm]
+        sums, many = _in_squares(part, arm), _in_squares((part > 0).astype(np.int64), arm)
+        there = slice(top - first, top - first + rows)
+        mean = np.rint(sums[there] / np.maximum(many[there], 1)).astype(codes.dtype)
+        made[top : top + rows] = np.where(codes[top : top + rows] > 0, mean, 0)
+    return made
+
+
+def _in_squares(values: NDArray[np.integer], arm: int) -> NDArray[np.int64]:
+    """The sums (H, W) over squares that reach ``arm`` cells each way."""
+    height, width = values.shape
+    total = np.zeros((height + 1, width + 1), np.int64)
+    np.cumsum(np.cumsum(values, axis=0, dtype=np.int64), axis=1, out=total[1:, 1:])
+    rows, columns = np.arange(height), np.arange(width)
+    top, bottom = np.maximum(rows - arm, 0), np.minimum(rows + arm + 1, height)
+    left, right = np.maximum(columns - arm, 0), np.minimum(columns + arm + 1, width)
+    return np.asarray(total[bottom][:, right] - total[top][:, right] - total[bottom][:, left] + total[top][:, left])
+
+
+@checked
 def found_lesions(
     codes: NDArray[np.unsignedinteger], *, cell: float, radius: float, least: float, origin: tuple[float, float] = (0.0, 0.0),
-    most: int = 0,
+    most: int = 0, region_least: float = float("nan"),
 ) -> pd.DataFrame:  # fmt: skip
     """The lesions of a heat map: the highest cell, then the highest of those farther than ``radius`` from it, and so on
     while they reach ``least`` (Liu 2017, arXiv:1703.02442, section 3, where the radius is 6 cells and ``least`` .5).
@@ -45,7 +80,7 @@ def found_lesions(
     centre to centre. Of cells with one code that comes first whose neighbourhood holds the most (squares within the radius,
     :func:`sides_around`: the middle of a plateau), then the upper, then the left one, so that the order is that of places alone. Gives :data:`COLUMNS`, the
     highest first: ``x``, ``y`` the centre of the cell in µm, ``score`` 0 … 1, and ``area`` in µm² of the region of cells
-    of at least ``least`` that it lies in, which several lesions may share. ``most`` (0: all): so many of them, the highest. Memory: some 40 bytes a cell.
+    of at least ``region_least`` (NaN: ``least``) that it lies in, which several lesions may share; of one below, its own cell. ``most`` (0: all): so many of them, the highest. Memory: some 40 bytes a cell.
     """
     require(codes.ndim == 2 and codes.dtype in (np.uint8, np.uint16), "a heat map holds codes of 8 or 16 bits, (H, W)",
             given=f"{codes.dtype}, {codes.shape}")  # fmt: skip
@@ -57,8 +92,9 @@ def found_lesions(
     lowest = lowest_code(least, bits)
     places = _peaks(codes, lowest, radius / cell, most)
     row, column = np.divmod(places, max(1, codes.shape[1]))
-    region, _ = ndimage.label(codes >= lowest, _NEIGHBOURS)
-    cells = np.bincount(region.ravel())[region.ravel()[places]] if len(places) else np.empty(0, np.int64)
+    region = regions_above(codes, least if np.isnan(region_least) else region_least)
+    at = region[row, column]
+    cells = np.where(at > 0, np.bincount(region.ravel(), minlength=1)[at], 1)
     scores = (codes[row, column].astype(np.float64) - 1) / (2**bits - 2)
     return pd.DataFrame({"x": origin[0] + (column + 0.5) * cell, "y": origin[1] + (row + 0.5) * cell,
                          "score": scores, "area": cells * cell**2})  # fmt: skip

@@ -141,12 +141,11 @@ def is_mapped(path: Path, job: MapJob) -> bool:
 
 
 def _there(path: Path, job: MapJob, threshold: float) -> HeatMap | None:
-    """The map that is there already, where it is the same; with another threshold it is written anew."""
+    """The map that is there already, where it is the same; with another threshold it is written anew, with its own where none is known."""
     if not is_mapped(path, job):
         return None
     found = HeatMap.load(path)
-    same = found.about.threshold == threshold or (math.isnan(found.about.threshold) and math.isnan(threshold))
-    return found if same else write_map(path, found.cells(), replace(found.about, threshold=threshold))
+    return found if math.isnan(threshold) else found.with_threshold(threshold)
 
 
 def _newer(slide: str, path: Path) -> bool:

@@ -125,6 +125,17 @@ def test_the_area_is_that_above_the_threshold(cases, tmp_path):
     assert found_places(cases, {0: frozen}, lesions_of(cases), 100.0)["area"].tolist()[:2] == [2 * CELL**2, CELL**2]
 
 
+def test_the_score_of_a_place_may_be_the_mean_over_a_window(cases, tmp_path):
+    """One bright place is none where a window of three is read; nine are."""
+    lesion = [(400 + 32 * i, 400 + 32 * j, 0.8) for i in (-1, 0, 1) for j in (-1, 0, 1)]
+    maps = {0: heat_map(tmp_path / "m.tif", [(1000, 200, 1.0), *lesion])}
+    alone = found_places(cases, maps, lesions_of(cases), 100.0, 0.02)
+    assert alone["region"].tolist()[:2] == [-1, 0]
+    held = found_places(cases, maps, lesions_of(cases), 100.0, 0.02, window=3)
+    assert held["region"].tolist()[:2] == [0, -1]
+    assert held["score"].head(2).to_numpy() == pytest.approx([0.8, 1 / 9], abs=0.003)
+
+
 def test_true_lesions_are_measured_in_microns(cases):
     table = true_lesions(cases, lesions_of(cases))
     assert table["judged"].tolist() == [1, 0]

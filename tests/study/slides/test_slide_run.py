@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import ndimage
 from tests.fixtures.drawn_slides import draw_study
 
 from overread.core.errors import InputError
@@ -19,6 +20,7 @@ from overread.evaluation.ledger import verify
 from overread.learning.predict import load_model
 from overread.predictions import Predictions
 from overread.reporting.slides.slide_results import read_slide_results
+from overread.slides.heat_map import HeatMap
 from overread.study import steps
 from overread.study.context import reads_slides, require_images
 from overread.study.question import Study
@@ -142,6 +144,32 @@ def test_a_slide_that_cannot_be_mapped_is_left_out_with_its_lesions(made, tmp_pa
     assert any("1 slide whose lesions are not known is left out" in line for line in found.cautions)
     assert not (copy / "evaluation" / "lesions" / "old.csv").exists()
     assert (copy / "report.html").exists()
+
+
+def test_places_of_both_parts_are_read_as_the_tuning_slides_chose(made):
+    """Window and threshold of ``slides.json``: scores are means over it, areas those of the regions from the threshold on, on both parts alike."""
+    _, run, _ = made
+    reading, found = SlideReading.load(run / "model"), 0
+    assert reading.window in (1, 3, 5, 7)
+    for part in ("tuning", "test"):
+        places = read_places(run / "predictions" / "places" / f"{part}.csv")
+        for row in read_places(run / "predictions" / f"slides-{part}.csv").itertuples():
+            heat = HeatMap.load(run / "predictions" / "maps" / f"{row.name}.tif")
+            assert heat.about.threshold == reading.threshold
+            single = heat.values().astype(float)
+            there, size = np.isfinite(single), (reading.window, reading.window)
+            sums = ndimage.convolve(np.where(there, single, 0), np.ones(size), mode="constant")
+            means = np.where(
+                there, sums / np.maximum(ndimage.convolve(there.astype(float), np.ones(size), mode="constant"), 1), -1
+            )
+            region, _ = ndimage.label(means >= reading.threshold - 1e-5, np.ones((3, 3)))
+            for place in places[places["case"] == row.case].itertuples():
+                at = int(place.y / heat.mpp), int(place.x / heat.mpp)
+                assert place.score == pytest.approx(means[at], abs=2e-5)
+                if place.score >= reading.threshold:
+                    found += 1
+                    assert place.area == pytest.approx((region == region[at]).sum() * heat.mpp**2)
+    assert found
 
 
 def digests(folder):

@@ -30,7 +30,8 @@ class Tiles:
 
     ``stride``: pixels of the finest tile between two places of a heat map. ``score`` of a slide, of its heat map: the
     ``maximum``, ``mean of 5`` (the highest), or ``auto``, chosen on tuning slides. ``radius`` in µm within which the highest
-    place of a heat map stands for a lesion. ``least_tissue``: share of the middle square of a tile that must
+    place of a heat map stands for a lesion; ``window``: of a square of so many places a side the mean is the score of the
+    place in its middle, 1, 3, 5 …; 0: chosen on tuning slides. ``least_tissue``: share of the middle square of a tile that must
     be tissue for it to be drawn for training, and to be looked at in a heat map.
     ``bits`` of a heat map, 8 or 16. ``pooling``: ``tiles``, or ``attention`` where slides have a label and no outlines (Ilse
     2018, arXiv:1802.04712); ``bag``: tiles of a slide that it weighs at most, evenly spread. ``tissue``: how it is told
@@ -51,6 +52,7 @@ class Tiles:
     stride: int = 128
     score: str = "auto"
     radius: float = 100.0
+    window: int = 0
     least_tissue: float = 0.25
     bits: int = 16
     pooling: str = "tiles"
@@ -75,6 +77,7 @@ class Tiles:
         require(_SCORE.fullmatch(self.score) is not None, "there is no such score of a slide", given=self.score,
                 todo="say auto, maximum, or mean of K, such as mean of 5")  # fmt: skip
         require(0 < self.radius <= 1e5, "tiles.radius must lie above 0 and up to 100,000 µm", given=self.radius)
+        require(self.window == 0 or (self.window % 2 == 1 and 1 <= self.window <= 99), "tiles.window must be 0, or odd and up to 99", given=self.window)  # fmt: skip
         require(0 <= self.least_tissue <= 1, "tiles.least_tissue is a share within 0 … 1", given=self.least_tissue)
         require(self.bits in (8, 16), "tiles.bits must be 8 or 16", given=self.bits)
         require(1 <= self.bag <= 4096, "tiles.bag must lie within 1 … 4096 tiles", given=self.bag)

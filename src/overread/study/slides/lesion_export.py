@@ -32,15 +32,15 @@ def exported_lesions(folder: Path, part: str = "test") -> Iterator[SlideLesions]
     reading, places = SlideReading.load(folder / "model"), read_places(home / PLACES / f"{part}.csv")
     places = places[places["score"] >= reading.threshold]
     return _each_slide(
-        home / MAPS, read_places(table), reading.threshold, places, Cases.load(folder / "cases.csv").target.positive[0]
+        home / MAPS, read_places(table), reading, places, Cases.load(folder / "cases.csv").target.positive[0]
     )
 
 
-def _each_slide(maps: Path, held: pd.DataFrame, threshold: float, places: pd.DataFrame, group: str) -> Iterator[SlideLesions]:  # fmt: skip
+def _each_slide(maps: Path, held: pd.DataFrame, reading: SlideReading, places: pd.DataFrame, group: str) -> Iterator[SlideLesions]:  # fmt: skip
     for case, name, mpp in held[["case", "name", "mpp"]].itertuples(index=False):
         found = HeatMap.load(maps / f"{name}.tif")
-        codes = found.cells()
-        regions = regions_above(codes, threshold)
+        codes = found.means(reading.window)
+        regions = regions_above(codes, reading.threshold)
         many = int(regions.max(initial=0))
         top = np.asarray(ndimage.maximum(codes, regions, np.arange(1, many + 1)), np.float64) if many else np.empty(0)
         yield SlideLesions(name, group, places.loc[places["case"] == case, ["x", "y", "score", "area"]].reset_index(drop=True), regions,

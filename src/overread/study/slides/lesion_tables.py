@@ -19,7 +19,7 @@ from overread.core.progress import Say, unheard
 from overread.images.slides.lesion_outlines import Lesions, read_lesions
 from overread.images.slides.slide import slide_at, slide_digest
 from overread.slides.heat_map import HeatMap
-from overread.slides.lesions import found_lesions, regions_above
+from overread.slides.lesions import found_lesions
 
 #: In ``predictions/``: heat maps; the places found, and the true lesions, of each part.
 MAPS, PLACES, TRUTH = "maps", "places", "lesions"
@@ -88,9 +88,15 @@ def _known_lesions(
 
 @checked
 def found_places(
-    cases: Cases, maps: Mapping[int, HeatMap], lesions: Sequence[Lesions | None], radius: float, least: float = 0.0
+    cases: Cases,
+    maps: Mapping[int, HeatMap],
+    lesions: Sequence[Lesions | None],
+    radius: float,
+    least: float = 0.0,
+    window: int = 1,
 ) -> pd.DataFrame:
     """The places that stand out on each slide, the highest :data:`MOST` of at least ``least``, in the columns :data:`FOUND`: ``x``, ``y`` in µm;
+    ``score`` the mean over a square of ``window`` cells a side (:func:`.windowed`);
     ``area``, µm², of the connected cells around it that reach the map's threshold, :data:`LEAST` of a map without one, or of its own cell alone.
 
     ``region``: the number of the true lesion that a place lies on, :data:`NONE`, or :data:`NOT_JUDGED` where it lies on isolated tumour cells
@@ -102,20 +108,16 @@ def found_places(
         )
     ]
     for row, found in maps.items():
-        truth, places = lesions[row], _places_of(found, radius, least)
+        truth, places = lesions[row], _places_of(found, radius, least, window)
         who = {name: cases.table[name].iloc[row] for name in ("case", "patient", "source")}
         parts.append(places.assign(**who, region=regions_at(truth, places))[list(FOUND)])
     filled = [part for part in parts[1:] if len(part)] or parts[:1]
     return pd.concat(filled, ignore_index=True).astype({"region": np.int64})
 
 
-def _places_of(found: HeatMap, radius: float, least: float) -> pd.DataFrame:
-    codes = found.cells()
-    places = found_lesions(codes, cell=found.mpp, radius=radius, least=least, origin=found.origin, most=MOST)
-    region = regions_above(codes, found.about.threshold if np.isfinite(found.about.threshold) else LEAST)
-    across, down = (((places[axis] - start) // found.mpp).to_numpy(np.int64) for axis, start in zip("xy", found.origin, strict=True))  # fmt: skip
-    at, cells = region[down, across], np.bincount(region.ravel(), minlength=1)
-    return places.assign(area=np.where(at > 0, cells[at], 1) * found.mpp**2)
+def _places_of(found: HeatMap, radius: float, least: float, window: int) -> pd.DataFrame:
+    threshold = found.about.threshold if np.isfinite(found.about.threshold) else LEAST
+    return found_lesions(found.means(window), cell=found.mpp, radius=radius, least=least, origin=found.origin, most=MOST, region_least=threshold)  # fmt: skip
 
 
 @checked

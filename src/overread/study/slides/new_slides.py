@@ -55,7 +55,7 @@ def read_new_slides(
         slide_answers(model, named, mapped, reading, device=device, threads=threads, progress=progress, say=say),
     )
     lesions = lesions_of(named, say) if (named.table[OUTLINES] != "").any() else [None] * len(named)
-    places = found_places(named, mapped.maps, lesions, model.about.recipe.tiles.radius, LEAST)
+    places = found_places(named, mapped.maps, lesions, model.about.recipe.tiles.radius, LEAST, reading.window)
     save_places(places, home / FOUND)
     (home / TRUE).unlink(missing_ok=True)  # of outlines that were given before
     if any(one is not None for one in lesions):

@@ -33,17 +33,8 @@ from overread.slides.slide_attention import answer_slides
 from overread.slides.slide_maps import map_slides
 from overread.study.context import RunContext, refuse_seen
 from overread.study.outline_steps import file_names, image_keys
-from overread.study.slides.lesion_tables import (
-    MAPS,
-    PLACES,
-    TRUTH,
-    found_places,
-    lesions_of,
-    read_places,
-    save_places,
-    true_lesions,
-)
-from overread.study.slides.slide_rule import ATTENTION, SlideReading, choose_reading
+from overread.study.slides.lesion_tables import MAPS, PLACES, TRUTH, found_places, lesions_of, save_places, true_lesions
+from overread.study.slides.slide_rule import ATTENTION, SlideReading, choose_reading, windows
 
 #: In ``predictions/``: of which model the maps are.
 OF = "maps/of.json"
@@ -60,31 +51,40 @@ def predict_slides(context: RunContext, model: Model, cases: Cases, parts: Split
     refuse_seen(model, cases.only(parts, "test"))
     _empty(home, model)
     tuning, test = (cases.only(parts, part) for part in ("tuning", "test"))
-    mapped = {"tuning": _mapped(context, model, tuning, "tuning")}
-    reading = reading_of(model, tuning, *mapped["tuning"], read_places(home / PLACES / "tuning.csv"))
+    mapped, lesions = _mapped(context, model, tuning)
+    reading = reading_of(model, tuning, mapped, lesions)
     reading.save(context.folder / "model")
     for line in reading.lines:
         context.say(line)
-    mapped["test"] = _mapped(context, model, test, "test", reading.threshold)
+    mapped = replace(mapped, maps={row: found.with_threshold(reading.threshold) for row, found in mapped.maps.items()})
+    _write_tables(context, model, tuning, "tuning", mapped, lesions, reading)
+    tested, lesions = _mapped(context, model, test, reading.threshold)
+    _write_tables(context, model, test, "test", tested, lesions, reading)
     how: dict[str, Any] = {"cache": context.cache, "device": context.study.resources.device, "threads": context.study.resources.threads,
            "progress": context.progress, "say": context.say}  # fmt: skip
-    return {part: slide_answers(model, held, mapped[part][0], reading, part, **how) for part, held in (("tuning", tuning), ("test", test))}  # fmt: skip
+    return {part: slide_answers(model, held, maps, reading, part, **how) for part, held, maps in (("tuning", tuning, mapped), ("test", test, tested))}  # fmt: skip
 
 
 def _mapped(
-    context: RunContext, model: Model, cases: Cases, part: str, threshold: float = math.nan
+    context: RunContext, model: Model, cases: Cases, threshold: float = math.nan
 ) -> tuple[SlideMaps, list[Lesions | None]]:
-    """The maps of a part and its true lesions; the tables of both, and of what was looked at, are written."""
-    home, resources, names = context.folder / "predictions", context.study.resources, file_names(cases)
-    mapped = map_slides(model, cases, home / MAPS, names, threshold=threshold, device=resources.device, threads=resources.threads,
+    """The maps of a part and its true lesions."""
+    home, resources = context.folder / "predictions", context.study.resources
+    mapped = map_slides(model, cases, home / MAPS, file_names(cases), threshold=threshold, device=resources.device, threads=resources.threads,
                         workers=resources.threads, cache=context.cache, progress=context.progress, say=context.say)  # fmt: skip
-    lesions, keyed = lesions_of(cases, context.say), replace(cases, table=cases.table.assign(case=image_keys(cases)))
-    save_places(
-        found_places(keyed, mapped.maps, lesions, model.about.recipe.tiles.radius), home / PLACES / f"{part}.csv"
-    )
+    return mapped, lesions_of(cases, context.say)
+
+
+def _write_tables(
+    context: RunContext, model: Model, cases: Cases, part: str, mapped: SlideMaps, lesions: list[Lesions | None], reading: SlideReading
+) -> None:  # fmt: skip
+    """The places that stand out on the slides of a part, its true lesions, and what was looked at."""
+    home, names = context.folder / "predictions", file_names(cases)
+    keyed = replace(cases, table=cases.table.assign(case=image_keys(cases)))
+    places = found_places(keyed, mapped.maps, lesions, model.about.recipe.tiles.radius, window=reading.window)
+    save_places(places, home / PLACES / f"{part}.csv")
     save_places(true_lesions(keyed, lesions), home / TRUTH / f"{part}.csv")
     write_csv(home / f"slides-{part}.csv", looked_at(keyed, names, mapped, home / MAPS, lesions), float_format="%.7g")
-    return mapped, lesions
 
 
 def _empty(home: Path, model: Model) -> None:
@@ -101,13 +101,17 @@ def _empty(home: Path, model: Model) -> None:
 
 
 @checked
-def reading_of(model: Model, tuning: Cases, mapped: SlideMaps, lesions: list[Lesions | None], places: pd.DataFrame) -> SlideReading:  # fmt: skip
+def reading_of(model: Model, tuning: Cases, mapped: SlideMaps, lesions: list[Lesions | None]) -> SlideReading:
     """How maps are read, by those of the tuning part."""
+    keyed, recipe = replace(tuning, table=tuning.table.assign(case=image_keys(tuning))), model.about.recipe
+    places = {window: found_places(keyed, mapped.maps, lesions, recipe.tiles.radius, window=window) for window in windows(recipe)}  # fmt: skip
     labels = tuning.table[tuning.target.columns[0]].to_numpy()
     truth = np.where(labels == "", -1, np.isin(labels, list(tuning.target.positive)).astype(np.int64))
     outlined = sum(lesions[row] is not None for row in mapped.maps)
     any_lesion = any(one is not None and len(one) for one in lesions)
-    return choose_reading(model.about.recipe, mapped, truth, places, outlined if any_lesion else 0)
+    there = [lesions[row] if row in mapped.maps else None for row in range(len(tuning))]
+    to_find = int((true_lesions(keyed, there)["judged"] == 1).sum())
+    return choose_reading(recipe, mapped, truth, places, outlined if any_lesion else 0, to_find)
 
 
 @checked
