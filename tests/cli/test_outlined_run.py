@@ -46,6 +46,16 @@ def run(table, tmp_path_factory) -> Path:
     return home
 
 
+def test_new_images_are_never_outlined_into_their_own_folder(table, run):
+    """A second call would take the label images of the first for images."""
+    images = next(path for path in table.parent.iterdir() if path.is_dir())
+    for home in (images, images / "new"):
+        done = overread("predict", run, images, "-o", home)
+        assert isinstance(done.exception, InputError), done.output
+        assert "would lie in the folder of the images" in str(done.exception)
+    assert not (images / "new").exists()
+
+
 def test_the_command_of_the_issue_leaves_what_it_promises(run):
     metrics = {
         (e["metric"], e["of"]): e

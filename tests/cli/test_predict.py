@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -97,6 +98,17 @@ def test_a_folder_becomes_a_table_that_names_its_files_and_a_page(run, folder, o
     assert page.count("data:image/png;base64,") == 6
     assert "http://" not in page
     assert "those of training are in colour" in page
+
+
+def test_predictions_may_stand_beside_the_images_and_never_over_their_table(run, phantom, folder, overread, tmp_path):
+    home = tmp_path / "images"
+    shutil.copytree(folder, home)
+    many = [overread("predict", run, home, "-o", home / "predictions.csv") and len(pd.read_csv(home / "predictions.csv")) for _ in range(2)]  # fmt: skip
+    assert many == [6, 6]
+    before = Path(phantom).read_bytes()
+    code, _, said = overread("predict", run, phantom, "--label", "diagnosis", "-o", phantom)
+    assert (code, "over the table" in said) == (2, True), said
+    assert Path(phantom).read_bytes() == before
 
 
 def test_no_identifier_of_a_dicom_file_is_in_any_output(run, folder, overread, tmp_path):

@@ -81,6 +81,22 @@ def test_new_slides_are_read_one_by_one_and_as_a_table(table, run, tmp_path):
     assert sorted(told["p:tumour"]) == sorted(found["p:tumour"])
 
 
+def test_new_slides_are_never_mapped_into_their_own_folder(table, run, tmp_path):
+    """A second call would take the maps of the first for slides; and a slide that lies among the maps would be written over."""
+    slides, before = table.parent / "slides", sorted((table.parent / "slides").iterdir())
+    for home in (slides, slides / "new", slides / ".." / "slides" / "new"):
+        assert "would lie in the folder of the images" in refused("predict", run, slides, "-o", home)
+    assert sorted(slides.iterdir()) == before
+    maps = tmp_path / "new" / "maps"
+    maps.mkdir(parents=True)
+    held = maps / "s00.tif"
+    held.write_bytes(before[0].read_bytes())
+    pd.read_csv(table).iloc[:1].assign(slide=str(held), case="s00").to_csv(tmp_path / "new.csv", index=False)
+    for given in ([held], [maps], [tmp_path / "new.csv", *COLUMNS[:2], "--case", "case", "--names", "keep"]):
+        assert "lie in the folder that is written into" in refused("predict", run, *given, "-o", tmp_path / "new")
+    assert held.read_bytes() == before[0].read_bytes()
+
+
 def test_the_lesions_of_a_run_are_written_for_qupath(run, tmp_path):
     done = overread("export", run, "--geojson", "-o", tmp_path / "lesions")
     assert done.exit_code == 0, done.output + repr(done.exception)

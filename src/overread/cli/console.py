@@ -10,7 +10,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -167,6 +167,21 @@ def output_folder(output: str, otherwise: Path) -> Path:
                          todo="choose another: -o FOLDER") from error  # fmt: skip
     require_room(folder)
     return folder
+
+
+def require_apart(output: Path, images: Iterable[str], written: Iterable[str] = ()) -> None:
+    """Raise :class:`InputError` where what is written into the folder ``output`` would be taken for more of the ``images`` the next
+    time, since one of these is a folder around it, or would be written over them, which lie in one of its folders ``written``."""
+    from overread.images.address import file_of
+
+    home = output.resolve()
+    for text in dict.fromkeys(images):
+        place = (Path(text) if Path(text).exists() else Path(file_of(text))).resolve()
+        if place.is_dir() and home.is_relative_to(place):
+            raise InputError("what is written would lie in the folder of the images, and be taken for more of them the next time", given=f"-o {output}",
+                             todo="choose a folder outside of it with -o")  # fmt: skip
+        if any(place.is_relative_to(home / name) for name in written):
+            raise InputError("the images lie in the folder that is written into", given=f"-o {output}", todo="choose another folder with -o")  # fmt: skip
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from overread.cases.sources.layout import Layout
-from overread.cli.console import bars, end, open_run, say
+from overread.cli.console import bars, end, open_run, require_apart, say
 from overread.cli.options import AsJson, Only, listed
 from overread.core.errors import InputError
 from overread.core.phrases import command_of, count
@@ -105,9 +105,11 @@ def _outline(
     folder: Path, given: Sequence[str], columns: Columns, layout: Layout, names: str, resources: Resources, home: Path
 ) -> None:
     """Outline the objects of images, a folder, a zip or a table of them."""
+    from overread.cases.cases import paths
     from overread.cases.sources.new_images import image_cases
-    from overread.study.cells.new_outlines import outline_new
+    from overread.study.cells.new_outlines import FOUND, TRUE, outline_new
 
+    require_apart(home, given, (FOUND, TRUE))
     model, table, hide, layout = _opened(folder, given, layout, names, home)
     kept = (*columns.subgroups, *columns.keep_columns)
     with bars() as progress:
@@ -117,6 +119,7 @@ def _outline(
             _refuse_columns(columns, "mask", "patient", "case")
             cases = image_cases(given, model.target, planes=model.about.planes, layout=layout)
         cases = cases if columns.mask else _sized(cases, columns.pixel_size)
+        require_apart(home, paths(cases), (FOUND, TRUE))
         _say_notes(cases)
         made = outline_new(model, cases, home, hide=hide, keep=kept, device=resources.device, threads=resources.threads, progress=progress, say=say)  # fmt: skip
     say(f"{count(made.objects, 'object')} in {count(made.images, 'image')}")
@@ -128,12 +131,14 @@ def _read_slides(
     folder: Path, given: Sequence[str], columns: Columns, layout: Layout, names: str, resources: Resources, home: Path
 ) -> None:
     """Map slides of a table, a folder or one by one, and say what they show."""
+    from overread.cases.cases import paths
     from overread.cases.sources.new_images import image_cases
     from overread.cases.sources.outline_files import slides_among
     from overread.learning.inputs import new_cases
-    from overread.study.slides.new_slides import read_new_slides
+    from overread.study.slides.new_slides import MAPS, read_new_slides
     from overread.study.slides.slide_rule import SlideReading
 
+    require_apart(home, given, (MAPS,))
     model, table, hide, layout = _opened(folder, given, layout, names, home)
     reading = SlideReading.load(folder / "model" if (folder / "model").is_dir() else folder)
     kept = (*columns.subgroups, *columns.keep_columns)
@@ -155,6 +160,7 @@ def _read_slides(
             cases = image_cases(given, model.target, planes=whole, layout=layout)
             cases = _sized(cases, columns.pixel_size)
             cases = slides_among(cases, "yes", columns.outlines or None, model.about.planes, bool(columns.pixel_size))
+        require_apart(home, paths(cases), (MAPS,))
         _say_notes(cases)
         made = read_new_slides(model, reading, cases, home, hide=hide, keep=kept, device=resources.device, threads=resources.threads, progress=progress, say=say)  # fmt: skip
     say(
@@ -225,6 +231,8 @@ def _predict_table(
     from overread.learning.predict import predict as predict_cases
     from overread.study.class_levels import as_learned
 
+    if output.resolve() == Path(table).resolve():
+        raise InputError("the predictions would be written over the table of the images", given=f"-o {output}", todo="choose another file with -o")  # fmt: skip
     model = load_model(folder)
     roles: dict[str, str | None] = {name: getattr(columns, name) or None for name in PREDICTED}
     with bars() as progress:
