@@ -43,6 +43,18 @@ def overlay(image: NDArray, values: NDArray, *, signed: bool = False, scale: flo
 
 
 @checked
+def even_colours(values: NDArray) -> NDArray[np.uint8]:
+    """The colours (…, 3) of values 0 … 1, red, green, blue: one scale for all maps that are 0 or above, on pages and in the viewer.
+
+    >>> even_colours(np.array([0.0, 1.0])).tolist()
+    [[68, 1, 84], [253, 231, 36]]
+    """
+    from matplotlib import colormaps
+
+    return np.asarray(colormaps[EVEN](np.clip(values, 0, 1), bytes=True), np.uint8)[..., :3]
+
+
+@checked
 def strongest(values: NDArray) -> float:
     """The largest magnitude in a map, 0 of one that is empty or NaN throughout."""
     known = values[np.isfinite(values)]

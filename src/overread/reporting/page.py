@@ -104,7 +104,7 @@ def content(run: Run, drawn: dict[str, Figure | None], *, case_names: bool = Fal
         "outcome": outline_results.outcome(run), "object_classes": outline_results.classes(run), "confused": outline_results.confused(run),
         "shown_images": outline_results.shown_images(run, names), "shown_words": outline_results.shown_words(run), "legend": outline_results.outline_legend(run),
         "search_words": slide_results.search_words(slides), "search_tables": slide_results.search_tables(slides), "search_figure": slide_results.search_figure(slides),
-        "shown_slides": slide_results.shown_slides(run, slides, names), "slide_words": slide_results.slide_words(slides), "skipped": slide_results.skipped_table(slides),
+        "of_slides": bool(slides), "shown_slides": slide_results.shown_slides(run, slides, names), "slide_words": slide_results.slide_words(slides), "skipped": slide_results.skipped_table(slides),
         "many_classes": len(run.names) > 4, "next_steps": advice.next_steps(run), "provenance": sections.provenance(run), "names": words.name, "sentence": words.sentence,
     }  # fmt: skip
 

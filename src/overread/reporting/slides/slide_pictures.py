@@ -19,6 +19,7 @@ from overread.core.files import read_rows, write_bytes, write_rows
 from overread.core.progress import Progress, silent
 from overread.core.sandbox import contained
 from overread.evaluation.results import from_file_form
+from overread.explanation.overlay import even_colours
 from overread.images.address import parse
 from overread.images.image import Image
 from overread.images.read import read_image
@@ -34,6 +35,8 @@ FOLDER, LIST = "overlays", "overlays/slides.json"
 MISSED, FALSE, RANDOM = 3, 3, 3
 #: Pixels of the longer side of a slide and of its map.
 SIDE, CELLS = 480, 512
+#: The region of a place on no lesion, as the table of places has it.
+NONE = -1
 #: Lesions drawn on a slide, the highest; corners of an outline stay apart by this share of the slide's longer side.
 _MOST, _APART = 60, 1 / 1200
 
@@ -63,7 +66,9 @@ class ShownSlide:
 
     ``width`` and ``height`` in µm; ``score`` of the slide by its map. ``picture``: a JPEG in the run's folder, blank where it is
     ``withheld`` because its pixels may name a patient, or cannot be read; ``heat``: a PNG of its heat map, which covers ``covers``
-    (left, top, width, height) µm.
+    (left, top, width, height) µm. ``known``: whether its true lesions are; ``lesions``: how many of them are judged, regions as the search
+    counts them, of which ``found``; ``alarms``: its places from the threshold on, of which ``false`` ones on no lesion; ``places``: the highest
+    of these.
     """
 
     case: str = ""
@@ -77,6 +82,11 @@ class ShownSlide:
     heat: str = ""
     covers: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
     withheld: bool = False
+    known: bool = False
+    lesions: int = 0
+    found: int = 0
+    alarms: int = 0
+    false: int = 0
     places: tuple[ShownPlace, ...] = ()
     outlines: tuple[ShownOutline, ...] = ()
 
@@ -148,12 +158,11 @@ def read_slides(folder: str | Path) -> tuple[ShownSlide, ...]:
 
 @checked
 def heat_png(found: HeatMap) -> tuple[bytes, tuple[float, float, float, float]]:
-    """The probabilities of a map in colours from black over red to light yellow, by the level with at most :data:`CELLS` cells a side;
+    """The probabilities of a map in the colours of :func:`.even_colours`, as in the viewer, by the level with at most :data:`CELLS` cells a side;
     clear where nobody looked; and what it covers (left, top, width, height), µm."""
     level = next((n for n, shape in enumerate(found.levels) if max(shape) <= CELLS), len(found.levels) - 1)
     values = found.values(level)
-    grey = np.nan_to_num(np.rint(255 * values), nan=0.0).astype(np.uint8)
-    colours = np.asarray(cv2.applyColorMap(grey, cv2.COLORMAP_INFERNO), np.uint8)
+    colours = even_colours(np.nan_to_num(values, nan=0.0))[..., ::-1]
     alpha = np.where(np.isnan(values), 0, 255).astype(np.uint8)
     side, (rows, columns) = found.mpp * 2**level, values.shape
     data = bytes(cv2.imencode(".png", np.dstack([colours, alpha]))[1].tobytes())
@@ -181,10 +190,17 @@ def _seen_whole(one: SlideToShow) -> tuple[str, int, int]:
 def _entry(one: SlideToShow, why: str) -> ShownSlide:
     width, height = one.heat_map.about.size
     places = one.places.sort_values("score", ascending=False, kind="stable").head(_MOST)
-    kinds = ["hit" if region >= 0 else "false" if region == -1 else "left out" for region in places["region"]]
+    kinds = ["hit" if region >= 0 else "false" if region == NONE else "left out" for region in places["region"]]
     drawn = tuple(ShownPlace(round(float(x), 1), round(float(y), 1), round(float(score), 4), kind)
                   for x, y, score, kind in zip(places["x"], places["y"], places["score"], kinds, strict=True))  # fmt: skip
-    return ShownSlide(one.case, why, one.source, one.truth, one.score, width, height, places=drawn, outlines=_outlines(one, max(width, height)))  # fmt: skip
+    judged = (
+        {number for number, left_out in enumerate(one.lesions.regions_excluded) if not left_out}
+        if one.lesions
+        else set()
+    )
+    return ShownSlide(one.case, why, one.source, one.truth, one.score, width, height, known=one.lesions is not None, lesions=len(judged),
+                      found=len(judged & set(one.places["region"])), alarms=len(one.places), false=int((one.places["region"] == NONE).sum()),
+                      places=drawn, outlines=_outlines(one, max(width, height)))  # fmt: skip
 
 
 def _outlines(one: SlideToShow, side: float) -> tuple[ShownOutline, ...]:

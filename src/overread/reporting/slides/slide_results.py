@@ -193,9 +193,12 @@ def shown_slides(run: Run, found: SlideResults, names: Names) -> list[tuple[str,
 
 def _drawn(run: Run, slide: ShownSlide, names: Names, key: str) -> Figure:
     title = f"{names.with_source(slide)}: {words.name(slide.truth)}, score {words.number(slide.score, 2)}"
-    found, judged = (sum(getattr(one, name) and one.judged for one in slide.outlines) for name in ("found", "judged"))
-    false = sum(place.kind == "false" for place in slide.places)
-    caption = f"{slide.width / 1000:.1f} × {slide.height / 1000:.1f} mm. {found} of {count(judged, 'outline')} found; {count(false, 'false alarm')}."
+    caption = f"{slide.width / 1000:.1f} × {slide.height / 1000:.1f} mm. {_found(slide)}."
+    caption += (
+        f" The {len(slide.places):,} highest of {slide.alarms:,} places are drawn."
+        if slide.alarms > len(slide.places)
+        else ""
+    )
     caption += " The picture is kept back: there is text in its pixels." if slide.withheld else ""
     return Figure(
         key,
@@ -205,6 +208,14 @@ def _drawn(run: Run, slide: ShownSlide, names: Names, key: str) -> Figure:
         slide_svg(slide, picture(run.folder, slide.picture), picture(run.folder, slide.heat), key, title),
         True,
     )
+
+
+def _found(slide: ShownSlide) -> str:
+    """What was found on a slide, of all its places; nothing is called false where the lesions are not known."""
+    if not slide.known:
+        return f"Lesions not known; {count(slide.alarms, 'place')} from the threshold on"
+    lesions = f"{slide.found:,} of {count(slide.lesions, 'lesion')} found" if slide.lesions else "No lesion to find"
+    return f"{lesions}; {count(slide.false, 'false alarm')}"
 
 
 @checked
@@ -240,5 +251,5 @@ def slide_words(found: SlideResults) -> str:
     """How the slides that are shown are to be read, in a sentence; blank where none is."""
     if not found.slides:
         return ""
-    return ("Each slide of the test part stands beside its heat map, from black (no tumour) to yellow (tumour); grey was not looked at. Outlines are the true lesions: blue where one was "
+    return ("Each slide of the test part stands beside its heat map, from dark blue (no tumour) to yellow (tumour); grey was not looked at. Outlines are the true lesions: blue where one was "
             "found, pink where it was missed, grey and dashed where it is not judged. Circles are places from the threshold of tuning slides on: green on a lesion, orange on none.")  # fmt: skip

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import cv2
-import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 
 from overread.core.errors import checked
+from overread.explanation.overlay import even_colours
 from overread.images.slides.slide import Slide, read_region
 from overread.serving.slides.tile_grid import TileGrid, coarsest
 
@@ -78,8 +78,8 @@ def map_tile(
     shown = _sized(codes, grid, level, column, row, strongest=True)
     most = int(np.iinfo(codes.dtype).max)
     probability = (shown.astype(np.float64) - 1) / (most - 1)
-    colours = np.asarray(matplotlib.colormaps["viridis"](np.clip(probability, 0, 1), bytes=True), np.uint8)
-    colours[..., 3] = np.where((shown > 0) & (np.rint(probability * STEPS) >= least), 255, 0)
+    seen = (shown > 0) & (np.rint(probability * STEPS) >= least)
+    colours = np.dstack([even_colours(probability), np.where(seen, 255, 0).astype(np.uint8)])
     colours[colours[..., 3] == 0] = 0
     return _encoded(".png", cv2.cvtColor(colours, cv2.COLOR_RGBA2BGRA), [cv2.IMWRITE_PNG_COMPRESSION, 3])
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import fields
 
 from overread.cases.cases import paths
 from overread.cases.split import Split
 from overread.core.errors import checked
 from overread.core.files import fingerprint
-from overread.reporting.slides.slide_pictures import LIST, SlideToShow, chosen_slides, write_slides
+from overread.reporting.slides.slide_pictures import LIST, ShownSlide, SlideToShow, chosen_slides, write_slides
 from overread.slides.heat_map import HeatMap
 from overread.study.context import RunContext
 from overread.study.outline_steps import file_names, image_keys
@@ -28,7 +29,8 @@ def show_slides(context: RunContext) -> None:
         context.study.training.seed,
     )
     cases = context.usable().only(Split.load(folder / "split.csv"), "test")
-    key = fingerprint([cases.digest, places.to_csv(), reading, seed, outlines_digest(cases)])
+    entry = [field.name for field in fields(ShownSlide)]  # a list that tells less is made again
+    key = fingerprint([cases.digest, places.to_csv(), reading, seed, outlines_digest(cases), entry])
     if context.done("slides shown", key, LIST):
         return
     began, keys = context.clock.elapsed, image_keys(cases)
