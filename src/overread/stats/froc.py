@@ -207,6 +207,7 @@ def _sensitivities(found: _Search, names: Sequence[str], rates: Sequence[float])
     return Statistic(columns, compute), max(images, len(steps.patient))
 
 
+@checked
 def height_at(across: Floats, up: Floats, at: Floats) -> Floats:
     """(B,) the height at ``at`` (B,) of curves through (0, 0) and the steps ``across``, ``up`` (B, G).
 
