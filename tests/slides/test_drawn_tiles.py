@@ -13,6 +13,7 @@ from skimage.draw import polygon2mask
 from overread.cases.cases import Cases, paths
 from overread.core.errors import InputError, UnsoundError
 from overread.images.read import read_image
+from overread.images.slides import tissue as tissue_module
 from overread.images.slides.lesion_outlines import Lesion, Lesions, read_lesions
 from overread.images.slides.slide import Level, Slide, open_slide, slide_at
 from overread.images.slides.tile_settings import Tiles
@@ -36,14 +37,9 @@ from overread.tasks.target import Target
 TILES = Tiles(size=32, mpp=(2.0, 8.0), centre=16, stride=16, jitter=4)
 
 
-def circle(x: float, y: float, radius: float, group: str = "", excluded: bool = False) -> Lesion:
+def circle(x: float, y: float, radius: float, group: str = "", ignored: bool = False) -> Lesion:
     angle = np.linspace(0, 2 * np.pi, 60, endpoint=False)
-    return Lesion(
-        np.stack([x + radius * np.cos(angle), y + radius * np.sin(angle)], 1),
-        group=group,
-        excluded=excluded,
-        ignored=excluded and group != "",
-    )
+    return Lesion(np.stack([x + radius * np.cos(angle), y + radius * np.sin(angle)], 1), group=group, ignored=ignored)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +57,7 @@ def test_what_a_place_is_by_every_micron_of_it():
     slide = Slide("", "generic-tiff", 1000, 700, 1.0, (Level(1000, 700, 1.0),))
     rng = np.random.default_rng(0)
     tissue = Tissue((rng.random((44, 63)) < 0.6).astype(np.uint8), 16.0)
-    lesions = Lesions((circle(300, 300, 90), circle(700, 200, 12, excluded=True), circle(600, 500, 60, "Ignore*: fold", True), circle(640, 500, 40)))  # fmt: skip
+    lesions = Lesions((circle(300, 300, 90), circle(700, 200, 12), circle(600, 500, 60, "Ignore*: fold", True), circle(640, 500, 40)))  # fmt: skip
     tiles = Tiles(size=64, mpp=(1.0,), centre=32, stride=32, least_tissue=0.4)
     found = classify(slide, tissue, lesions, tiles)
     fine = np.kron(tissue.kinds, np.ones((16, 16)))
@@ -157,6 +153,64 @@ def test_slides_that_teach_nothing_are_told(tiny_slides, slide_cache):
     assert any("correct the label" in line for line in said)
 
 
+def test_outlines_that_cannot_be_read_set_their_slide_aside_with_the_reason(tiny_slides, slide_cache, tmp_path):
+    """One absent, one that is no XML, one of an unknown group; the others teach as ever."""
+    table = tiny_slides.table.copy()
+    ill, well = (table.index[table["label"] == label] for label in ("yes", "no"))
+    (tmp_path / "bad.xml").write_text("<ASAP_Annotations><Annotations>")
+    (tmp_path / "other.geojson").write_text(
+        '{"type": "Feature", "properties": {"classification": {"name": "Stroma"}}, '
+        '"geometry": {"type": "Polygon", "coordinates": [[[0, 0], [200, 0], [200, 200], [0, 0]]]}}'
+    )
+    for row, file in ((ill[0], tmp_path / "absent.xml"), (ill[1], tmp_path / "bad.xml"), (well[0], tmp_path / "other.geojson")):  # fmt: skip
+        table.loc[row, "outlines"] = str(file)
+    said: list[str] = []
+    found = find_places(replace(tiny_slides, table=table), np.arange(8), TILES, slide_cache, threads=2, say=said.append)
+    assert set(found.rows) == set(table.index) - {ill[0], ill[1], well[0]}
+    assert len(said) == 3
+    for words in ("does not exist", "XML", "no group of the outlines is known"):
+        (line,) = [line for line in said if words in line]
+        assert line.startswith("  slides that teach nothing: 1 of 8 in training — their outlines cannot be read (")
+        assert not [name for name in ("absent", "bad", "other", str(tmp_path)) if name in line]
+
+
+def test_what_was_found_is_found_again_unless_something_of_it_changed(tiny_slides, tmp_path, monkeypatch):
+    """By the way tissue is found too; the size of a tile moves no place."""
+    address = paths(tiny_slides)[int(np.flatnonzero(tiny_slides.table["label"] == "yes")[0])]
+    outlines = str(Path(tiny_slides.root) / tiny_slides.table["outlines"][tiny_slides.table["label"] == "yes"].iloc[0])
+    asked: list[str] = []
+    for name in ("read_lesions", "classify"):
+        whole = getattr(drawn_tiles, name)
+        monkeypatch.setattr(drawn_tiles, name, lambda *given, name=name, whole=whole, **how: asked.append(name) or whole(*given, **how))  # fmt: skip
+
+    def survey(tiles: Tiles = TILES) -> list[str]:
+        asked.clear()
+        made.append(drawn_tiles._survey(address, outlines, "", tiles, [], str(tmp_path)))
+        return list(asked)
+
+    made: list[dict] = []
+    assert survey() == ["read_lesions", "classify"]
+    assert survey() == survey(replace(TILES, size=64)) == []
+    assert made[0] == made[1] == made[2]
+    grid = tmp_path / made[0]["grid"]
+    for file in (grid, grid.with_suffix(".npz")):
+        file.write_bytes(file.read_bytes()[:-40])
+        assert survey() == ["read_lesions", "classify"]
+    monkeypatch.setattr(tissue_module, "_FOUND", 10**6)
+    assert survey() == ["read_lesions", "classify"]
+
+
+def test_outlines_that_were_kept_are_those_of_the_file(tmp_path):
+    some = [circle(300, 300, 90), replace(circle(700, 200, 50), holes=(circle(700, 200, 9).polygon, circle(720, 200, 5).polygon))]  # fmt: skip
+    drawn_tiles._keep_marked(tmp_path / "a.npz", drawn_tiles._marked(Lesions((*some, circle(500, 500, 20, "ignore", True)))))  # fmt: skip
+    (one, ill), (other, aside) = drawn_tiles._kept_marked(tmp_path / "a.npz")
+    assert (one, other, len(ill), len(aside)) == (TUMOUR, ASIDE, 2, 1)
+    for kept, whole in zip(ill.lesions, some, strict=True):
+        assert [ring.tolist() for ring in (kept.polygon, *kept.holes)] == [ring.tolist() for ring in (whole.polygon, *whole.holes)]  # fmt: skip
+    with pytest.raises(InputError, match="gone from the cache"):
+        drawn_tiles._kept_marked(tmp_path / "b.npz")
+
+
 def test_a_slide_that_changed_and_a_part_without_tumour_are_refused(places, tiny_slides, slide_cache):
     with pytest.raises(InputError, match="changed"):
         find_places(tiny_slides, np.arange(2), TILES, slide_cache, digests={paths(tiny_slides)[0]: "0" * 64}, threads=1)
@@ -181,12 +235,12 @@ def test_a_slide_may_be_drawn_of_as_long_as_it_is_surveyed_and_an_outline_is_loo
     monkeypatch.setattr(drawn_tiles, "contained", lambda *given, **how: asked.append(how["seconds"]) or before(*given, **how))  # fmt: skip
     draw_tiles(places, 8, TILES, seed=1, operation="train", threads=1)
     assert asked == [3600.0]
-    row = int(places.rows[places.counts[:, 1] > 0][0])
-    file, shares = Path(tiny_slides.root) / tiny_slides.table["outlines"].iloc[row], []
+    file = next(file for file, counts in zip(places.outlines, places.counts, strict=True) if counts[1])
+    shares = []
     share = Lesions.share
     monkeypatch.setattr(Lesions, "share", lambda self, *given, **how: shares.append(len(given[0])) or share(self, *given, **how))  # fmt: skip
     shifts = np.full((8, 2, 3), 4.0)
-    drawn_tiles._moved(paths(tiny_slides)[row], str(file), np.full(3, 90.0), np.full(3, 90.0), np.ones(3, np.uint8), shifts, TILES, [])  # fmt: skip
+    drawn_tiles._moved(str(file), np.full(3, 90.0), np.full(3, 90.0), np.ones(3, np.uint8), shifts, TILES)  # fmt: skip
     assert shares == [24]
 
 

@@ -9,7 +9,8 @@ places of one slide is held at a time.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import zipfile
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,16 +25,16 @@ from overread.cases.cases import Cases, outline_paths, paths
 from overread.cases.split import Split
 from overread.core import random
 from overread.core.errors import ImageError, InputError, UnsoundError, checked, require
-from overread.core.files import cores, fingerprint, publish, sha256
+from overread.core.files import cores, fingerprint, publish, read_json, sha256_file, write_json
 from overread.core.phrases import count
 from overread.core.progress import Progress, Say, silent, unheard
 from overread.core.sandbox import contained
 from overread.images.address import Address, parse
 from overread.images.read import content_digest
-from overread.images.slides.lesion_outlines import Lesions, read_lesions
-from overread.images.slides.slide import Slide, open_slide, slide_seconds
+from overread.images.slides.lesion_outlines import Lesion, Lesions, read_lesions
+from overread.images.slides.slide import Slide, slide_at, slide_seconds
 from overread.images.slides.tile_settings import Tiles
-from overread.images.slides.tissue import Tissue, cached_tissue
+from overread.images.slides.tissue import Tissue, cached_tissue, tissue_key
 from overread.slides.map_grid import NO_SHARE, enough_tissue, grid_of, middles
 from overread.tasks.target import Target
 
@@ -55,7 +56,9 @@ NOTHING, NORMAL, TUMOUR, ASIDE = 0, 1, 2, 3
 _TRIES = 8
 #: Places that are classified at a time.
 _AT_A_TIME = 1 << 16
-_FORMAT = 2
+_FORMAT = 3
+#: Outlines by what they teach.
+Marked = tuple[tuple[int, Lesions], ...]
 
 
 @checked
@@ -88,7 +91,7 @@ def classify(slide: Slide, tissue: Tissue, lesions: Lesions, tiles: Tiles) -> ND
     return codes
 
 
-def _marked(lesions: Lesions) -> tuple[tuple[int, Lesions], ...]:
+def _marked(lesions: Lesions) -> Marked:
     """The outlines that teach tumour, and those of areas that are not judged, which teach nothing."""
     parts: dict[int, list[Any]] = {TUMOUR: [], ASIDE: []}
     for each in lesions.lesions:
@@ -96,9 +99,7 @@ def _marked(lesions: Lesions) -> tuple[tuple[int, Lesions], ...]:
     return tuple((code, Lesions(tuple(some))) for code, some in parts.items() if some)
 
 
-def _labels(
-    marked: Sequence[tuple[int, Lesions]], x: NDArray[np.float64], y: NDArray[np.float64], tiles: Tiles
-) -> NDArray[np.uint8]:
+def _labels(marked: Marked, x: NDArray[np.float64], y: NDArray[np.float64], tiles: Tiles) -> NDArray[np.uint8]:
     """What tiles of tissue around points (N,), µm, are by their middle square: (N,)."""
     codes = np.full(len(x), NORMAL, np.uint8)
     for code, some in marked:  # what is both tumour and not judged is not judged
@@ -112,13 +113,14 @@ def _labels(
 @dataclass(frozen=True, eq=False)
 class PlacesOfSlides:
     """Where tiles may be drawn. ``cases``: a row a slide; ``rows`` (n,): those that teach; ``counts`` (n, 2): their places of
-    normal tissue and of tumour; ``grids``: the files of :func:`classify`; ``outlines``: the file of each, blank for none."""
+    normal tissue and of tumour; ``grids``: the files of :func:`classify`; ``outlines``: of each slide the file of what its
+    outlines teach (:func:`_keep_marked`), None for none."""
 
     cases: Cases
     rows: NDArray[np.int64]
     counts: NDArray[np.int64]
     grids: tuple[Path, ...]
-    outlines: tuple[str, ...]
+    outlines: tuple[Path | None, ...]
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -142,9 +144,9 @@ def find_places(
 ) -> PlacesOfSlides:  # fmt: skip
     """The places of the slides in these rows; each is looked at once, and what was found is kept in the ``cache``.
 
-    A slide of tumour teaches only where it has outlines: without them nobody knows which of its tissue is normal. ``say``
-    hears which slides teach nothing, and why. Raises :class:`InputError` for slides that cannot be read, that have
-    changed since their ``digests`` were taken, and for outlines that cannot be read.
+    A slide of tumour teaches only where it has outlines: without them nobody knows which of its tissue is normal; nor does one
+    whose outlines cannot be read. ``say`` hears which slides teach nothing, and why. Raises :class:`InputError` for slides that
+    cannot be read, or have changed since their ``digests`` were taken.
     """
     tumour = cases.table["label"].to_numpy() == tumour_of(cases.target)
     outlines, told, kept = outline_paths(cases), dict[str, int](), list[tuple[int, dict[str, Any]]]()
@@ -157,7 +159,7 @@ def find_places(
     _refuse(failed)
     for why, many in told.items():
         say(f"  slides that teach nothing: {many} of {len(rows)} in {part} — {why}")
-    return _places(cases, kept, cache, outlines)
+    return _places(cases, kept, cache)
 
 
 @checked
@@ -179,13 +181,14 @@ def find_tissue_places(
     kept = [(row, made) for row, made in found if made["normal"]]
     if len(kept) < len(found):
         say(f"  slides without tissue, left out: {len(found) - len(kept)} of {len(found)}")
-    return _places(cases, kept, cache, outlines)
+    return _places(cases, kept, cache)
 
 
-def _places(cases: Cases, kept: list[tuple[int, dict[str, Any]]], cache: Path, outlines: list[str]) -> PlacesOfSlides:
+def _places(cases: Cases, kept: list[tuple[int, dict[str, Any]]], cache: Path) -> PlacesOfSlides:
     counts = np.array([(made["normal"], made["tumour"]) for _, made in kept], np.int64).reshape(-1, 2)
-    rows = np.array([row for row, _ in kept], np.int64)
-    return PlacesOfSlides(cases, rows, counts, tuple(cache / "slides" / made["grid"] for _, made in kept), tuple(outlines[row] for row in rows))  # fmt: skip
+    grids = [cache / "slides" / made["grid"] for _, made in kept]
+    marked = [grid.with_suffix(".npz") if made["marked"] else None for grid, (_, made) in zip(grids, kept, strict=True)]
+    return PlacesOfSlides(cases, np.array([row for row, _ in kept], np.int64), counts, tuple(grids), tuple(marked))
 
 
 def _surveyed(
@@ -215,6 +218,8 @@ def _refuse(failed: list[str]) -> None:
 
 def _why_not(tumour: bool, outlined: bool, made: dict[str, Any]) -> str:
     """Why a slide teaches nothing; blank where it does."""
+    if "unread" in made:
+        return f"their outlines cannot be read ({made['unread']}): `overread audit` names them"
     if tumour and not outlined:
         return "labelled tumour and without outlines, so nobody knows where it lies (tiles.pooling=attention learns from labels alone)"  # fmt: skip
     if tumour and not made["outlined"]:
@@ -225,41 +230,71 @@ def _why_not(tumour: bool, outlined: bool, made: dict[str, Any]) -> str:
 
 
 def _survey(address: str, outlines: str, digest: str, tiles: Tiles, tumour: list[str], folder: str) -> dict[str, Any]:
-    """In a process of its own: the places of a slide, counted; their grid is in the folder, where it may have been before."""
+    """In a process of its own: the places of a slide, counted, or why its outlines are ``unread``; their grid is in the folder, where
+    it may have been before, and beside it what the outlines teach, which later draws ask, and these counts."""
     found = content_digest(address)
     if digest not in ("", found):
         raise InputError("a slide has changed since it was audited", todo="run again")
-    drawn = sha256(Path(outlines).read_bytes()) if outlines else ""
-    key = fingerprint(
-        [
-            _FORMAT,
-            found,
-            tumour,
-            parse(address).mpp,
-            drawn,
-            tiles.size,
-            tiles.mpp[0],
-            tiles.centre,
-            tiles.stride,
-            tiles.least_tissue,
-            tiles.tissue,
-        ]
-    )
-    path = Path(folder) / f"places-{key}.png"
-    slide = open_slide(parse(address).path, mpp=parse(address).mpp)
-    lesions = read_lesions(outlines, slide, tumour=tumour) if outlines else Lesions()
-    codes = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) if path.exists() else None
-    if codes is None:
-        codes = classify(slide, cached_tissue(slide, tiles.tissue, folder), lesions, tiles)
-        with publish(path) as beside:
-            beside.write_bytes(cv2.imencode(".png", codes)[1].tobytes())
-    many = [int((codes == code).sum()) for code in (NORMAL, TUMOUR)]
-    return {
+    slide = slide_at(address)
+    of = [_FORMAT, tissue_key(slide, tiles.tissue), tumour, tiles.mpp[0], tiles.centre, tiles.stride, tiles.least_tissue]  # fmt: skip
+    try:
+        path = Path(folder) / f"places-{fingerprint([*of, sha256_file(outlines) if outlines else ''])}.png"
+        if (kept := _kept_counts(path)) is not None:
+            return kept
+        lesions = read_lesions(outlines, slide, tumour=tumour) if outlines else Lesions()
+    except InputError as error:
+        why = getattr(error, "reason", "") or error.in_general
+        return {"unread": why.replace(Path(outlines).name, "the file").rstrip(".")}
+    codes, marked = classify(slide, cached_tissue(slide, tiles.tissue, folder), lesions, tiles), _marked(lesions)
+    with publish(path) as beside:
+        beside.write_bytes(cv2.imencode(".png", codes)[1].tobytes())
+    _keep_marked(path.with_suffix(".npz"), marked)
+    normal, teaches = (int((codes == code).sum()) for code in (NORMAL, TUMOUR))
+    files = [path, *([path.with_suffix(".npz")] if marked else [])]
+    made = {
         "grid": path.name,
-        "normal": many[0],
-        "tumour": many[1],
-        "outlined": bool(dict(_marked(lesions)).get(TUMOUR)),
+        "normal": normal,
+        "tumour": teaches,
+        "outlined": TUMOUR in dict(marked),
+        "marked": bool(marked),
+        "digests": {file.name: sha256_file(file) for file in files},
     }
+    write_json(path.with_suffix(".json"), made)  # the last: where it is, all is
+    return made
+
+
+def _kept_counts(path: Path) -> dict[str, Any] | None:
+    """What :func:`_survey` told of a slide before; None where something of it is gone or damaged."""
+    try:
+        made = read_json(path.with_suffix(".json"))
+        return made if all(sha256_file(path.parent / name) == held for name, held in made["digests"].items()) else None
+    except (InputError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _keep_marked(path: Path, marked: Marked) -> None:
+    """Write what outlines teach, in microns: reading their file again for every draw would take longer than the draw."""
+    if not marked:
+        return
+    held = [(code, each) for code, some in marked for each in some.lesions]
+    rings = [ring for _, each in held for ring in (each.polygon, *each.holes)]
+    with publish(path) as beside, open(beside, "wb") as file:
+        np.savez(file, points=np.concatenate(rings), sizes=[len(ring) for ring in rings], rings=[1 + len(each.holes) for _, each in held],
+                 codes=[code for code, _ in held])  # fmt: skip
+
+
+def _kept_marked(path: Path) -> Marked:
+    """What :func:`_keep_marked` wrote. Raises :class:`InputError` where it is gone or damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as held:
+            rings = np.split(held["points"], np.cumsum(held["sizes"])[:-1])
+            codes, ends = held["codes"], np.cumsum(held["rings"]).tolist()
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError("outlines are gone from the cache", given=path.name, todo="run again") from error
+    parts: dict[int, list[Lesion]] = {}
+    for code, start, end in zip(codes.tolist(), [0, *ends], ends):
+        parts.setdefault(code, []).append(Lesion(rings[start], tuple(rings[start + 1 : end])))
+    return tuple((code, Lesions(tuple(some))) for code, some in parts.items())
 
 
 # -- the draw ----------------------------------------------------------------------------------------------------------
@@ -357,17 +392,11 @@ def _placed(
                 place[some] = there[np.floor(share[mine[some]] * len(there)).astype(np.int64)]
         x, y = middles(place % columns, tiles.step), middles(place // columns, tiles.step)
         made.append(pd.DataFrame({"slide": places.rows[slide], "x": x, "y": y, "tumour": tumour[mine], "place": place, "draw": draws[mine]}))  # fmt: skip
-    tasks = ((addresses[places.rows[slide]], places.outlines[slide], table["x"].to_numpy(), table["y"].to_numpy(),
+    tasks = ((str(places.outlines[slide] or ""), table["x"].to_numpy(), table["y"].to_numpy(),
               table["tumour"].to_numpy().astype(np.uint8), _shifts(table["draw"].to_numpy(), tiles, seed, operation))
              for slide, table in zip(used, made, strict=True))  # fmt: skip
     with closing(
-        contained(
-            _moved,
-            tasks,
-            common=(tiles, list(places.cases.planes.tumour)),
-            workers=threads or cores(),
-            seconds=slide_seconds(addresses),
-        )
+        contained(_moved, tasks, common=(tiles,), workers=threads or cores(), seconds=slide_seconds(addresses))
     ) as found:
         for done, (table, moved) in enumerate(zip(made, found, strict=True), 1):
             if isinstance(moved, ImageError):
@@ -388,19 +417,16 @@ def _shifts(draws: NDArray[np.int64], tiles: Tiles, seed: int, operation: str) -
 
 
 def _moved(
-    address: str, outlines: str, x: NDArray[np.float64], y: NDArray[np.float64], tumour: NDArray[np.uint8],
-    shifts: NDArray[np.float64], tiles: Tiles, tumour_groups: list[str],
+    marked: str, x: NDArray[np.float64], y: NDArray[np.float64], tumour: NDArray[np.uint8], shifts: NDArray[np.float64], tiles: Tiles
 ) -> NDArray[np.float64]:  # fmt: skip
-    """In a process of its own: where tiles end, (2, N) µm, by the first of their shifts that leaves them their label."""
+    """In a process of its own: where tiles end, (2, N) µm, by the first of their shifts that leaves them their label; ``marked``: the
+    file of what the outlines of the slide teach, blank for none."""
     made = np.stack([x, y])
     if not len(shifts):
         return made
-    marked: tuple[tuple[int, Lesions], ...] = ()
-    if outlines:
-        slide = open_slide(parse(address).path, mpp=parse(address).mpp)
-        marked = _marked(read_lesions(outlines, slide, tumour=tumour_groups))
+    held = _kept_marked(Path(marked)) if marked else ()
     there = made + shifts  # (tries, 2, N), of which all are looked at together: each outline is drawn once
-    labels = _labels(marked, there[:, 0].ravel(), there[:, 1].ravel(), tiles).reshape(len(shifts), -1)
+    labels = _labels(held, there[:, 0].ravel(), there[:, 1].ravel(), tiles).reshape(len(shifts), -1)
     fits = labels == np.where(tumour > 0, TUMOUR, NORMAL)
     first = fits.argmax(axis=0)
     return np.where(fits.any(axis=0), there[first, :, np.arange(len(x))].T, made)

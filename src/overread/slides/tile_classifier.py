@@ -68,7 +68,7 @@ def train_on_slides(
     the first round (those added are hard for the earlier fits, whatever they are for the last). With the same
     ``folder`` it goes on where it was stopped. With ``tiles.pooling`` = ``attention`` slides are learned from their labels alone
     (:func:`.slide_attention.train_on_bags`). Raises :class:`UnsoundError` where a part has no slide with outlined tumour or
-    none with normal tissue, :class:`InputError` for slides or outlines that cannot be read. Single tiles that cannot be read are
+    none with normal tissue, :class:`InputError` for slides that cannot be read. Single tiles that cannot be read are
     left out, and slides set aside of which more cannot be read than :data:`.unread_tiles.MOST_UNREAD`; ``say`` hears of both.
     """
     if recipe.tiles.pooling == "attention":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -13,6 +13,7 @@ from scipy import ndimage
 from skimage import measure
 
 from overread.core.errors import ImageError, InputError
+from overread.images.slides import lesion_outlines
 from overread.images.slides.judged_regions import judged_regions
 from overread.images.slides.lesion_files.drawn_outlines import (
     centroid,
@@ -93,7 +94,7 @@ def test_camelyon16_tumours_lose_their_normal_islands(tmp_path):
     where = found.at(np.array([300.0, 600.0, 2500.0, 3500.0]), np.array([300.0, 600.0, 2500.0, 100.0]))
     assert where.tolist() == [0, -1, 1, -1]  # 600, 600 lies in the normal island
     assert not found.notes
-    assert not any(lesion.excluded for lesion in found.lesions)
+    assert not any(found.excluded)
 
 
 def test_camelyon17_groups_and_groups_within_groups(tmp_path):
@@ -155,7 +156,7 @@ def test_qupath_polygons_holes_several_and_classes(tmp_path):
     ]  # fmt: skip
     found = read_lesions(qupath(tmp_path / "a.geojson", features), SLIDE)
     assert [lesion.group for lesion in found.lesions] == ["Tumor", "Tumor: Positive", "Tumor: Positive", "Ignore*"]
-    assert [lesion.excluded for lesion in found.lesions] == [False, False, False, True]
+    assert list(found.excluded) == [False, False, False, True]
     assert found.lesions[0].area == pytest.approx((4000**2 - 1000**2) * 0.25**2)
     text = " · ".join(found.notes)
     assert "'Region*' left out" in text
@@ -337,8 +338,8 @@ def test_isolated_tumour_cells_are_those_of_camelyon16(tmp_path):
     mask = found.raster((5000.0, 4000.0), mpp) > 0
     labels, few = restated(mask.astype(int), mpp)
     at = [labels[int(y / mpp), int(x / mpp)] for x, y in spots]
-    assert [lesion.excluded for lesion in found.lesions] == [number in few for number in at]
-    assert [lesion.excluded for lesion in found.lesions] == [True, True, True] + [False] * 6
+    assert list(found.excluded) == [number in few for number in at]
+    assert list(found.excluded) == [True, True, True] + [False] * 6
     assert len(found.regions) == len(set(at)) == 7
     assert any("3 outlines of isolated tumour cells" in note for note in found.notes)
     x, y = random.uniform(0, 5000, 2000), random.uniform(0, 4000, 2000)
@@ -377,13 +378,30 @@ def test_an_outline_of_two_lobes_is_two_regions(tmp_path, radii, left_out):
     assert labels.max() == 2
     assert [region.outlines for region in found.regions] == [(0,), (0,)]
     assert sorted(found.regions_excluded) == sorted(left_out) == sorted(number in few for number in (1, 2))
-    assert found.lesions[0].excluded == all(left_out)
+    assert found.excluded[0] == all(left_out)
     assert sorted(found.region_at(np.array([700.0, 1600.0]), np.array([1000.0, 1000.0]))) == [0, 1]
 
 
-def test_outlines_over_more_than_a_slide_are_refused():
+def test_outlines_over_more_than_a_slide_are_refused(tmp_path):
     with pytest.raises(ImageError, match="span more"):
         judged_regions([(np.array(square(0, 0, 1e6)), ())])
+    path = asap(tmp_path / "a.xml", [("Tumor", square(100, 100, 19_000), "Polygon")])
+    assert len(read_lesions(path, SLIDE)) == 1
+    with pytest.raises(ImageError, match="span more"):  # already when they are read
+        read_lesions(path, replace(SLIDE, mpp=4.0))
+
+
+def test_no_region_is_drawn_until_somebody_asks_what_is_judged(tmp_path, monkeypatch):
+    drawn: list[int] = []
+    whole = lesion_outlines.judged_regions
+    monkeypatch.setattr(lesion_outlines, "judged_regions", lambda some: drawn.append(len(some)) or whole(some))
+    path = asap(tmp_path / "a.xml", [("_0", square(1000, 1000, 4000), "Polygon"), ("_0", square(9000, 9000, 100), "Polygon")])  # fmt: skip
+    found = read_lesions(path, SLIDE)
+    assert found.share(np.array([500.0]), np.array([500.0]), 64.0).tolist() == [1.0]
+    assert drawn == []
+    assert (found.excluded, found.regions_excluded) == ((False, True), (False, True))
+    assert len(found.notes) == 1
+    assert drawn == [2, 0]  # tumour once for all, and areas that are not judged
 
 
 def test_areas_not_judged_are_regions_of_their_own(tmp_path):
@@ -397,7 +415,7 @@ def test_areas_not_judged_are_regions_of_their_own(tmp_path):
 
 
 def test_of_nested_lesions_the_smallest_is_told():
-    found = Lesions((Lesion(circle(500, 500, 100)), Lesion(circle(500, 500, 400)), Lesion(circle(500, 500, 50), excluded=True)))  # fmt: skip
+    found = Lesions((Lesion(circle(500, 500, 100)), Lesion(circle(500, 500, 400)), Lesion(circle(500, 500, 50), ignored=True)))  # fmt: skip
     assert found.at(np.array([500.0, 700.0, 950.0]), np.array([500.0] * 3)).tolist() == [0, 1, -1]
     assert set(np.unique(found.raster((1000.0, 1000.0), 10.0)).tolist()) == {0, 1, 2}
 

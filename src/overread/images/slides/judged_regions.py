@@ -7,6 +7,7 @@ and a region whose longer axis is below 275 µm holds isolated tumour cells: few
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -67,10 +68,44 @@ def judged_regions(
     """
     if not outlines:
         return ()
-    margin = GROWTH / 2 + 2 * JUDGED_MPP
-    boxes = np.array([(*ring.min(axis=0) - margin, *ring.max(axis=0) + margin) for ring, _ in outlines])
+    boxes = _boxes(outlines)
     found = [each for near in _near(boxes) for each in _regions(near, boxes, outlines)]
     return tuple(sorted(found, key=lambda region: region.outlines))
+
+
+@checked
+def refuse_too_wide(outlines: Sequence[tuple[NDArray[np.float64], Sequence[NDArray[np.float64]]]]) -> None:
+    """Raise :class:`ImageError` for the outlines that :func:`judged_regions` would, without drawing any."""
+    if not outlines:
+        return
+    boxes = _boxes(outlines)
+    if math.prod(_cells(boxes).tolist()) > _MOST_CELLS:  # all together: else no few of them span more
+        for near in _near(boxes):
+            _extent(boxes[near])
+
+
+def _boxes(outlines: Sequence[tuple[NDArray[np.float64], Sequence[NDArray[np.float64]]]]) -> NDArray[np.float64]:
+    """(N, 4) left, top, right and bottom of the cells that each outline may grow into, µm."""
+    margin = GROWTH / 2 + 2 * JUDGED_MPP
+    return np.array([(*ring.min(axis=0) - margin, *ring.max(axis=0) + margin) for ring, _ in outlines])
+
+
+def _first(boxes: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The first cell (x, y) of what boxes span."""
+    return np.floor(boxes[:, :2].min(axis=0) / JUDGED_MPP).astype(np.int64)
+
+
+def _cells(boxes: NDArray[np.float64]) -> NDArray[np.int64]:
+    """How many cells (x, y) boxes span together."""
+    return np.ceil(boxes[:, 2:].max(axis=0) / JUDGED_MPP).astype(np.int64) - _first(boxes)
+
+
+def _extent(boxes: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The first cell of outlines that lie near each other, and how many they span."""
+    first, size = _first(boxes), _cells(boxes)
+    if math.prod(size.tolist()) > _MOST_CELLS:
+        raise ImageError("outlines span more than a slide does", given=f"{size[0] * JUDGED_MPP / 1000:,.0f} × {size[1] * JUDGED_MPP / 1000:,.0f} mm", todo="see that they are in pixels of the finest level")  # fmt: skip
+    return first, size
 
 
 def _regions(
@@ -80,10 +115,7 @@ def _regions(
     from scipy import ndimage
     from skimage.measure import label, regionprops
 
-    first = np.floor(boxes[near, :2].min(axis=0) / JUDGED_MPP).astype(np.int64)
-    size = np.ceil(boxes[near, 2:].max(axis=0) / JUDGED_MPP).astype(np.int64) - first
-    if int(size[0]) * int(size[1]) > _MOST_CELLS:
-        raise ImageError("outlines span more than a slide does", given=f"{size[0] * JUDGED_MPP / 1000:,.0f} × {size[1] * JUDGED_MPP / 1000:,.0f} mm", todo="see that they are in pixels of the finest level")  # fmt: skip
+    first, size = _extent(boxes[near])
     mask = np.zeros((int(size[1]), int(size[0])), bool)
     place: dict[int, Patch] = {}
     for at in near.tolist():

@@ -28,7 +28,7 @@ from overread.images.outlines.outline_shapes import Polygons
 from overread.images.outlines.polygons import ring_area
 from overread.images.outlines.raster import Patch
 from overread.images.slides.files.handles import SLIDE_ENDINGS
-from overread.images.slides.judged_regions import JudgedRegion, judged_regions
+from overread.images.slides.judged_regions import JudgedRegion, judged_regions, refuse_too_wide
 from overread.images.slides.lesion_files.asap_xml import read_asap
 from overread.images.slides.lesion_files.drawn_outlines import (
     DrawnOutline,
@@ -80,14 +80,12 @@ class SlideExtent(Protocol):
 class Lesion:
     """One outline: ``polygon`` (N, 2) as x and y and its ``holes``, in microns, and the name of its ``group``.
 
-    ``excluded``: left out of the judgement, as an area that is ``ignored`` by the name of its group, or as isolated tumour
-    cells (see :mod:`.judged_regions`).
+    ``ignored``: an area that is not judged, by the name of its group.
     """
 
     polygon: NDArray[np.float64]
     holes: tuple[NDArray[np.float64], ...] = ()
     group: str = ""
-    excluded: bool = False
     ignored: bool = False
 
     @property
@@ -137,13 +135,27 @@ class Lesion:
 
 @dataclass(frozen=True, eq=False)
 class Lesions:
-    """The outlines of a slide, and what is to be said of their file."""
+    """The outlines of a slide, and what was ``said`` of their file when it was read."""
 
     lesions: tuple[Lesion, ...] = ()
-    notes: tuple[str, ...] = ()
+    said: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.lesions)
+
+    @cached_property
+    def excluded(self) -> tuple[bool, ...]:
+        """Of each outline whether it is left out of the judgement: as an area that is ignored, or as isolated tumour cells
+        (see :mod:`.judged_regions`). Regions are drawn for it, which takes a while, so that it is found when it is asked for."""
+        judged = {at for region in self._of_tumour if not region.isolated for at in region.outlines}
+        return tuple(lesion.ignored or at not in judged for at, lesion in enumerate(self.lesions))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is to be said of the outlines: of their file, and how many of them are not judged as isolated tumour cells."""
+        few = sum(self.excluded) - sum(lesion.ignored for lesion in self.lesions)
+        told = f"{count(few, 'outline')} of isolated tumour cells (a longest axis below 200 µm) not judged, as CAMELYON16 does"
+        return (*self.said, told) if few else self.said
 
     def at(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.int64]:
         """The lesion on which each point (N,), µm, lies, −1 for none: (N,). Of several a judged one, then the smallest."""
@@ -166,15 +178,13 @@ class Lesions:
     @cached_property
     def regions(self) -> tuple[JudgedRegion, ...]:
         """What counts as one lesion each when a search is judged: first those of tumour, then the areas not judged."""
-        return tuple(region for part in (False, True) for region in self._regions(part))
+        return (*self._of_tumour, *self._regions(True))
 
     @property
     def regions_excluded(self) -> tuple[bool, ...]:
         """Of each region whether it is left out of the judgement: one of isolated tumour cells also where its outline has a
         larger one beside it."""
-        return tuple(
-            region.isolated or all(self.lesions[at].excluded for at in region.outlines) for region in self.regions
-        )
+        return tuple(region.isolated or self.lesions[region.outlines[0]].ignored for region in self.regions)
 
     def share(self, x: NDArray[np.float64], y: NDArray[np.float64], side: float, *, excluded: bool = True) -> NDArray[np.float64]:  # fmt: skip
         """The share of squares of ``side`` microns, centred at points (N,), that lesions cover: (N,), by cells of side / 16.
@@ -184,10 +194,10 @@ class Lesions:
         require(side > 0, "the side of a square must be above 0", given=side)
         x, y, half = np.asarray(x, np.float64), np.asarray(y, np.float64), side / 2
         total = np.zeros(len(x))
-        for lesion in self.lesions:
+        for at, lesion in enumerate(self.lesions):
             left, top, right, bottom = lesion.box
             near = (x > left - half) & (x < right + half) & (y > top - half) & (y < bottom + half)
-            if (lesion.excluded and not excluded) or not near.any():
+            if not near.any() or (not excluded and self.excluded[at]):
                 continue
             patch, cell = lesion._patch(side / 16)
             table = summed(patch.pixels)
@@ -212,9 +222,11 @@ class Lesions:
     @property
     def _upwards(self) -> list[int]:
         """Lesions so that what counts comes last: the judged ones after the others, small ones after large ones."""
-        return sorted(
-            range(len(self)), key=lambda at: (not self.lesions[at].excluded, -abs(ring_area(self.lesions[at].polygon)))
-        )
+        return sorted(range(len(self)), key=lambda at: (not self.excluded[at], -abs(ring_area(self.lesions[at].polygon))))  # fmt: skip
+
+    @cached_property
+    def _of_tumour(self) -> tuple[JudgedRegion, ...]:
+        return tuple(self._regions(False))
 
     def _regions(self, ignored: bool) -> list[JudgedRegion]:
         mine = [at for at, lesion in enumerate(self.lesions) if lesion.ignored == ignored]
@@ -231,7 +243,7 @@ def read_lesions(path: str | os.PathLike[str], slide: SlideExtent, *, tumour: Se
     the GeoJSON of QuPath (all in pixels of level 0), or a label image (TIFF) of the same extent.
 
     Groups whose names are known to mean tumour are lesions, or those that ``tumour`` names, in any case; groups of normal
-    tissue are cut out of them; groups that are not judged are ``excluded``, as are isolated tumour cells. A file whose outlines
+    tissue are cut out of them; groups that are not judged are ``ignored``. A file whose outlines
     have no names at all is taken for lesions, and that is said. Raises :class:`InputError` for a file of another kind,
     too large, or without a group that is known; :class:`ImageError` for outlines that cannot be read, or lie beyond the
     slide.
@@ -346,7 +358,7 @@ def _geometry_notes(outlines: Sequence[DrawnOutline], sides: NDArray[np.float64]
 
 
 def _judged(by_role: dict[str, list[DrawnOutline]], mpp: float, notes: list[str]) -> Lesions:
-    """Lesions in microns: normal islands cut out, isolated tumour cells marked."""
+    """Lesions in microns, normal islands cut out."""
     tumour, islands = by_role.get("tumour", []), by_role.get("normal", [])
     cut: list[Lesion] = []
     gone, used = 0, set[int]()
@@ -362,13 +374,10 @@ def _judged(by_role: dict[str, list[DrawnOutline]], mpp: float, notes: list[str]
         notes.append(f"{count(gone, 'outline')} of tumour wholly within an outline of normal tissue left out")
     if lonely := len(islands) - len(used):
         notes.append(f"{count(lonely, 'outline')} of normal tissue cut out of no lesion")
-    regions = judged_regions([(lesion.polygon, lesion.holes) for lesion in cut])
-    isolated = {at for region in regions for at in region.outlines} - {at for region in regions if not region.isolated for at in region.outlines}  # fmt: skip
-    if isolated:
-        notes.append(f"{count(len(isolated), 'outline')} of isolated tumour cells (a longest axis below 200 µm) not judged, as CAMELYON16 does")  # fmt: skip
-    lesions = [replace(lesion, excluded=at in isolated) for at, lesion in enumerate(cut)]
-    lesions += [Lesion(each.ring * mpp, tuple(hole * mpp for hole in each.holes), each.groups[0], True, True) for each in by_role.get("not judged", [])]  # fmt: skip
-    return Lesions(tuple(lesions), tuple(notes))
+    aside = [Lesion(each.ring * mpp, tuple(hole * mpp for hole in each.holes), each.groups[0], ignored=True) for each in by_role.get("not judged", [])]  # fmt: skip
+    for some in (cut, aside):  # told here, and not when regions are asked for
+        refuse_too_wide([(lesion.polygon, lesion.holes) for lesion in some])
+    return Lesions((*cut, *aside), tuple(notes))
 
 
 # -- files of many slides --------------------------------------------------------------------------------------------

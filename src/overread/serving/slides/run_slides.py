@@ -265,12 +265,13 @@ class RunSlides:
         except OverreadError as error:
             facts.append(f"the outlines cannot be shown: {without_paths(error.what)}")
             return [], None
-        found = list(held.lesions)
+        found, excluded = list(held.lesions), list(held.excluded)
         facts += held.notes
         if len(found) > _OUTLINES:
             largest = np.argsort([-float(np.prod(np.ptp(lesion.polygon, axis=0))) for lesion in found], kind="stable")
             facts.append(f"of {len(found):,} outlines the {_OUTLINES:,} largest are shown")
-            found = [found[at] for at in sorted(largest[:_OUTLINES].tolist())]
+            kept = sorted(largest[:_OUTLINES].tolist())
+            found, excluded = [found[at] for at in kept], [excluded[at] for at in kept]
         room = _RINGS - len(found)
         holes = [
             min(len(lesion.holes), max(0, room - before)) for lesion, before in zip(found, _before(found), strict=True)
@@ -285,7 +286,7 @@ class RunSlides:
         step = max(1, math.ceil(corners / _CORNERS))
         if step > 1:
             facts.append(f"of the corners of the outlines every {step}th is shown")
-        return [_outlined(lesion, many, step) for lesion, many in zip(found, holes, strict=True)], held
+        return [_outlined(*one, step) for one in zip(found, holes, excluded, strict=True)], held
 
 
 def _before(found: list[Lesion]) -> list[int]:
@@ -293,14 +294,14 @@ def _before(found: list[Lesion]) -> list[int]:
     return [0, *np.cumsum([len(lesion.holes) for lesion in found])[:-1].tolist()] if found else []
 
 
-def _outlined(lesion: Lesion, holes: int, step: int) -> OutlinedLesion:
+def _outlined(lesion: Lesion, holes: int, excluded: bool, step: int) -> OutlinedLesion:
     """An outline with its first ``holes``, every ``step``-th corner; of each ring three corners at least."""
     rings = [
         np.round(ring[:: min(step, len(ring) // 3)], 1).tolist()
         for ring in (lesion.polygon, *lesion.holes[:holes])
         if len(ring) >= 3
     ]
-    return OutlinedLesion(lesion.group, rings, lesion.excluded, round(float(lesion.longest), 1))
+    return OutlinedLesion(lesion.group, rings, excluded, round(float(lesion.longest), 1))
 
 
 def _missing(address: str) -> str:
