@@ -7,6 +7,7 @@
 #   ARGS="-k auc -x"    more arguments for pytest
 #   JOBS=2              processes that run the tests, each with one thread; 0: all in one
 #   RECIPES="bar2015"   which published systems `make recipes` runs; all if not given
+#   BENCH="slides"      which scripts of benchmarks/ `make bench` runs, by name; if not given all but those in BY_NAME
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -15,6 +16,7 @@ TORCH_INDEX ?=
 ARGS ?=
 JOBS ?= 2
 RECIPES ?=
+BENCH ?=
 
 ifeq ($(OS),Windows_NT)
   BIN := Scripts
@@ -107,8 +109,14 @@ types: $(VENV)/.installed-dev  ## mypy on the package
 docs: $(VENV)/.installed-test  ## run the code blocks of the docs, check their links and the doctests
 	$(PY) -m pytest tests/docs src $(ARGS)
 
-bench: $(VENV)/.installed-run  ## the scripts of benchmarks/, one bar each
-	@for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(PY) $$script || exit 1; done
+# Take half an hour or more (slides heat_map recipes exported_networks), or need data or a run named on the command line.
+BY_NAME := slides heat_map recipes exported_networks blood_cells fastai_defaults frozen_baseline learning maps_and_masks segmentation
+SCRIPTS = $(or $(BENCH),$(filter-out $(BY_NAME),$(basename $(notdir $(wildcard benchmarks/[a-z]*.py)))))
+
+# Each to its end: a bar that is missed must not hide those behind it.
+bench: $(VENV)/.installed-run  ## the quick scripts of benchmarks/, one bar each; BENCH="slides heat_map" runs long ones by name
+	@missed=""; for script in $(SCRIPTS); do echo "== $$script"; $(PY) benchmarks/$$script.py || missed="$$missed $$script"; done; \
+	  if [ -n "$$missed" ]; then echo "== bars missed or not measured:$$missed" >&2; exit 1; fi; echo "== all bars met"
 
 bench-peers:  ## the same beside the peers, in a virtual environment of its own
 	$(MAKE) VENV=$(BENCH_VENV) $(BENCH_VENV)/.installed-peers

@@ -1,17 +1,21 @@
 """Tiles of a whole slide: our reading against the bare call of OpenSlide.
 
-    python benchmarks/slide_tiles.py ../shared/data/slides/small_HE.svs [--tiles 2000] [--threads 2] [--repeats 5]
+    python benchmarks/slide_tiles.py [slide.svs] [--tiles 2000] [--threads 2] [--repeats 5]
 
 The same places, drawn once, of 256 pixels at the slide's own pixel size, through as many threads, each with a handle of its own and a
 cache of the same size. Bare is `read_region` of openslide-python and nothing else: its picture with four channels is not
 even turned into an array. Ours is the array of three channels, with its place in microns, the checks, and what lies beyond the slide; "as
-an image" is `read_image` of the tile's address, what training and the store call. The two take turns, the median of the ratios counts. On a shared
-machine only that of processor time means anything, which leaves out the work of other processes.
+an image" is `read_image` of the tile's address, what training and the store call. The two take turns. Bar: .85 of the speed of the bare call by the median of the
+ratios, of processor time, which leaves out the work of other processes, and by the clock, which knows of threads that wait for each
+other. The slide is small_HE.svs of `$OVERREAD_SHARED`, or of `shared` beside the repository, if none is named; exits with 1 where
+the bar is missed, with 2 where there is no slide.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -26,6 +30,12 @@ from overread.images.slides.files.handles import CACHE
 from overread.images.slides.slide import Slide, open_slide, read_tile
 
 BAR, SIZE = 0.85, 256
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def shared_slide() -> Path:
+    """The slide that is read if none is named."""
+    return Path(os.environ.get("OVERREAD_SHARED") or ROOT.parent / "shared") / "data" / "slides" / "small_HE.svs"
 
 
 def bare_reader(path: str) -> Callable[[int, int], Any]:
@@ -66,16 +76,28 @@ def readers(slide: Slide) -> dict[str, Callable[[int, int], Any]]:
     return {"read_tile": tile, "as an image": image}
 
 
+def missed_bars(medians: dict[str, tuple[float, float]]) -> list[str]:
+    """Which of ours are too slow, by what; medians of processor time and of wall time."""
+    return [
+        f"{name} {value:.2f} by {by}"
+        for name, each in medians.items()
+        for by, value in zip(("processor time", "the clock"), each, strict=True)
+        if not value >= BAR
+    ]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("slide", nargs="?", default="../shared/data/slides/small_HE.svs", type=Path)
+    parser.add_argument("slide", nargs="?", default=shared_slide(), type=Path)
     parser.add_argument("--tiles", type=int, default=2000)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5)
     asked = parser.parse_args()
     if not asked.slide.exists():
-        print(f"{asked.slide} is not there: name a slide")
-        return
+        print(
+            f"not measured: {asked.slide.name} is not there; name a slide, or set OVERREAD_SHARED to the folder that holds data/"
+        )
+        sys.exit(2)
     slide = open_slide(asked.slide)
     rng = np.random.default_rng(0)
     places = [
@@ -96,10 +118,9 @@ def main() -> None:
     for name, (processor, wall) in medians.items():
         least, most = min(ratios[name])[0], max(ratios[name])[0]
         print(f"{name:12} {processor:.2f} of the bare read ({least:.2f} to {most:.2f}); by the clock {wall:.2f}")
-    worst = min(float(processor) for processor, _ in medians.values())
-    print(f"bar {BAR}: {'met' if worst >= BAR else 'MISSED'}")
-    if worst < BAR:
-        raise SystemExit(1)
+    missed = missed_bars({name: (float(processor), float(wall)) for name, (processor, wall) in medians.items()})
+    print(f"bar {BAR}: {'MISSED: ' + ', '.join(missed) if missed else 'met'}")
+    sys.exit(bool(missed))
 
 
 if __name__ == "__main__":

@@ -8,38 +8,43 @@ not lie below 0 with its interval); area under the ROC curve of slides ≥ .95 a
 Everything goes through the program: each arm is `overread run metadata.csv --leave-out west …` with as many tiles and epochs
 (`--tiles`, `--epochs`), the same pretrained network, split and seed; only `tiles.mpp` differs. Lesions shorter than 200 µm are left out as Camelyon16 does, and
 no slide holds these alone. The phantoms (`overread.synthetic.slides`) were tuned on cohorts of other seeds (1, 5, 77, 900 to 999, and 2017 in a first trial of this script) than
-this one. Called again with the same folder it goes on: what lies there is kept. `--arms` and `--slides` make it smaller.
+this one. Called again with the same folder it goes on: what lies there is kept, and minutes are those of all calls. `--arms` and
+`--slides` make it smaller; a bar that the arms do not tell counts as "not checked", and the exit code is then 1, as where one is missed.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from overread.core.files import write_json
 from overread.core.progress import silent
 from overread.evaluation.comparison.compare_marks import compare_marks
 from overread.evaluation.detection import judge_marks, read_marks
 from overread.stats.discrimination.delong import auc_difference
 from overread.synthetic.slides.slide_cohort import draw_slides
 
-AUC_BAR, FROC_BAR, MINUTES_BAR = 0.95, 0.75, 20.0
+AUC_BAR, FROC_BAR, MINUTES_BAR, THREADS = 0.95, 0.75, 20.0, 2
 #: Microns a pixel of each arm.
 ARMS = {"four": (0.5, 1.0, 2.0, 4.0), "0.5": (0.5,), "1": (1.0,), "2": (2.0,), "4": (4.0,)}
 FOUR, ONE_TURN = "four", "four, one orientation"
 
 
 def arm_run(name: str, table: Path, given: argparse.Namespace) -> Path:
-    """The folder of a finished run; made, or gone on with, where it is not."""
+    """The folder of a finished run; made, or gone on with, where it is not. Nothing is taken from a cache of another arm or of the user."""
     folder = given.output / f"arm-{name}"
-    if (folder / "minutes.json").exists():
+    if spent(folder)[1]:
         return folder
     finest, steps = ARMS[name][0], [f"{mpp:g}" for mpp in ARMS[name]]
     stride = max(1, round(given.step / finest))  # the same places for every arm
@@ -49,12 +54,67 @@ def arm_run(name: str, table: Path, given: argparse.Namespace) -> Path:
     words = [sys.executable, "-m", "overread.cli.main", "run", str(table), "--image", "slide", "--label", "tumour", "--positive", "yes",
              "--patient", "patient", "--source", "scanner", "--outlines", "outlines", "--leave-out", given.leave_out, "--names", "keep", "--tuning", "0.2",
              "--recipe", given.method, "--backbone", given.backbone, "--epochs", str(given.epochs), "--seed", str(given.seed), "--offline",
+             "--threads", str(THREADS), "--cache", str(given.output / "cache" / name),
              *(word for key, value in fields.items() for word in ("--set", f"{key}={value}")), "-o", str(folder)]  # fmt: skip
     print(" ".join(words), flush=True)
-    began = time.monotonic()
-    subprocess.run(words, check=True)
-    (folder / "minutes.json").write_text(json.dumps({"minutes": (time.monotonic() - began) / 60}))
+    timed(words, folder)
     return folder
+
+
+def spent(folder: Path) -> tuple[float, bool]:
+    """The minutes that all calls have put into a run, and whether it is done; NaN where a folder is there that nobody timed."""
+    kept = _beside(folder)
+    if kept.exists():
+        held = json.loads(kept.read_text())
+        return float(held["minutes"]), bool(held["done"])
+    return (math.nan if folder.exists() else 0.0), False
+
+
+def _beside(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.minutes.json")
+
+
+def timed(words: Sequence[str], folder: Path, every: float = 2.0) -> None:
+    """Run a command, and add its time to what is kept beside its folder while it goes on: who is killed has been counted so far."""
+    kept, (before, _), began = _beside(folder), spent(folder), time.monotonic()
+
+    def keep(done: bool) -> None:
+        write_json(kept, {"minutes": before + (time.monotonic() - began) / 60, "done": done})
+
+    keep(False)
+    process = subprocess.Popen(words)
+    try:
+        while process.poll() is None:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(every)
+            keep(False)
+    except KeyboardInterrupt:  # which it was sent too: it keeps what it has
+        process.wait()
+        raise
+    finally:  # no run goes on that is not counted
+        process.terminate()
+        process.wait()
+        keep(False)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, words)
+    keep(True)
+
+
+def missed_bars(auc: float, sensitivity: float, minutes: float) -> list[str]:
+    """Which bars the four magnifications miss; what is not a number misses its own."""
+    missed = [] if auc >= AUC_BAR else [f"AUC {auc:.3f}, bar {AUC_BAR}"]
+    missed += [] if sensitivity >= FROC_BAR else [f"FROC {sensitivity:.3f}, bar {FROC_BAR}"]
+    return missed if minutes <= MINUTES_BAR else [*missed, f"{minutes:.1f} minutes, bar {MINUTES_BAR:g}"]
+
+
+def not_checked(arms: Sequence[str]) -> list[str]:
+    """What these arms tell nothing of."""
+    if FOUR not in arms:
+        return [
+            "AUC, FROC and minutes of four magnifications, their gain over the best single one, the gain of eight orientations"
+        ]
+    absent = [name for name in ARMS if name not in arms]
+    return [f"whether four magnifications beat the best single one, without the arms {', '.join(absent)}"] if absent else []  # fmt: skip
 
 
 def marks_of(folder: Path):
@@ -63,7 +123,7 @@ def marks_of(folder: Path):
     return read_marks(home / "marks.csv", home / "lesions.csv", home / "images.csv")
 
 
-def with_one_orientation(folder: Path) -> Path:
+def with_one_orientation(folder: Path, cache: Path) -> Path:
     """The marks of the same model with one orientation a tile, as tables beside those with eight."""
     from overread.cases.split import Split
     from overread.learning.model import Model
@@ -81,7 +141,9 @@ def with_one_orientation(folder: Path) -> Path:
     model = Model.load(folder / "model")
     one = replace(model, about=replace(model.about, recipe=model.about.recipe.changed(views=1)))
     cases = context.usable().only(Split.load(folder / "split.csv"), "test")
-    mapped = map_slides(one, cases, home / "maps", file_names(cases), say=print)
+    mapped = map_slides(
+        one, cases, home / "maps", file_names(cases), threads=THREADS, workers=THREADS, cache=cache, say=print
+    )
     lesions, keyed = lesions_of(cases, print), replace(cases, table=cases.table.assign(case=image_keys(cases)))
     places = found_places(keyed, mapped.maps, lesions, model.about.recipe.tiles.radius)
     truth = true_lesions(keyed, lesions)
@@ -156,7 +218,12 @@ def main() -> None:
         print(f"drew {given.slides} slides in {time.monotonic() - began:.0f} s", flush=True)
     islands = pd.read_csv(table.parent / "islands.csv").query("isolated == 'no'")
     arms = [name.strip() for name in given.arms.split(",")]
-    folders = {name: arm_run(name, table, given) for name in arms}
+    if strange := [name for name in arms if name not in ARMS]:
+        arguments.error(f"no such arm: {', '.join(strange)}")
+    try:
+        folders = {name: arm_run(name, table, given) for name in arms}
+    except subprocess.CalledProcessError as error:
+        sys.exit(f"not measured: the run of an arm ended with {error.returncode}")
     missed = []
     print(
         f"\n{'arm':24s} {'minutes':>8s}  {'AUC of slides':30s} {'mean FROC sensitivity':30s} found at 1 false positive a slide, by kind"
@@ -167,12 +234,10 @@ def main() -> None:
         metrics = {
             e["metric"]: e for e in json.loads((folder / "evaluation" / "metrics.json").read_text()) if not e["where"]
         }
-        auc, minutes = metrics["auc"], json.loads((folder / "minutes.json").read_text())["minutes"]
+        auc, (minutes, _) = metrics["auc"], spent(folder)
         print(f"{name:24s} {minutes:8.1f}  {auc['value']:.3f} ({auc['low']:.3f}–{auc['high']:.3f})            {judged[name]!s:30s} {by_kind(folder, islands)}", flush=True)  # fmt: skip
         if name == FOUR:
-            missed += [f"AUC {auc['value']:.3f} < {AUC_BAR}"] * (auc["value"] < AUC_BAR)
-            missed += [f"FROC {judged[name].value:.3f} < {FROC_BAR}"] * (judged[name].value < FROC_BAR)
-            missed += [f"{minutes:.1f} minutes > {MINUTES_BAR:g}"] * (minutes > MINUTES_BAR)
+            missed += missed_bars(auc["value"], judged[name].value, minutes)
     singles = [name for name in arms if name != FOUR]
     if FOUR in arms and singles:
         best = max(singles, key=lambda name: judged[name].value)
@@ -183,9 +248,8 @@ def main() -> None:
             print(
                 f"four magnifications − {name}: {gap}" + (" (the best single one)" if name == best else ""), flush=True
             )
-            missed += ["four magnifications do not beat the best single one"] * (
-                name == best and not gap.difference.low > 0
-            )
+            if name == best and not gap.difference.low > 0:
+                missed.append("four magnifications do not beat the best single one")
         answers = [
             pd.read_csv(folders[name] / "predictions" / "test.csv", dtype={"case": str}).set_index("case")
             for name in (FOUR, best)
@@ -195,12 +259,19 @@ def main() -> None:
             f"AUC of slides, four − {best}: {auc_difference(first['label'] == 'yes', first['p:yes'], second['p:yes'], first['patient'])}"
         )
     if FOUR in arms:
-        one = marks_of(with_one_orientation(folders[FOUR]))
+        one = marks_of(with_one_orientation(folders[FOUR], given.output / "cache" / FOUR))
         gap = compare_marks(marks_of(folders[FOUR]), one, names=("eight orientations", "one"))["mean sensitivity"]
         print(f"eight orientations − one, same model: {gap}")
-        missed += ["eight orientations lose to one"] * (gap.difference.high < 0)
-    print("all bars met" if not missed else "missed: " + "; ".join(missed))
-    sys.exit(bool(missed))
+        if not gap.difference.high >= 0:
+            missed.append("eight orientations lose to one")
+    unchecked = not_checked(arms)
+    if missed:
+        print("missed: " + "; ".join(missed))
+    if unchecked:
+        print("not checked: " + "; ".join(unchecked))
+    if not missed and not unchecked:
+        print("all bars met")
+    sys.exit(bool(missed or unchecked))
 
 
 if __name__ == "__main__":
