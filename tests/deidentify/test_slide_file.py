@@ -10,6 +10,7 @@ import imagecodecs
 import numpy as np
 import pytest
 import tifffile
+from installed import module
 from pydicom.dataset import Dataset
 
 from overread.core.errors import ImageError
@@ -96,7 +97,7 @@ def test_the_tissue_stays_and_everything_else_goes(tmp_path):
 
 
 def test_other_programs_read_it_and_find_no_label(tmp_path):
-    openslide = pytest.importorskip("openslide")
+    openslide = module("openslide", "slides")
     path = scanned(tmp_path / "node.svs", tissue())
     clean_slide(str(path), tmp_path / "clean.svs")
     old, new = openslide.OpenSlide(str(path)), openslide.OpenSlide(str(tmp_path / "clean.svs"))

@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from installed import module
 from served import client_of
 from served_slides import ShowsSlides
 
@@ -30,7 +31,7 @@ def client(folder: Path, scratch: Path, *names: str):
 
 
 def test_a_tile_of_a_real_slide_is_what_openslide_reads_and_nothing_else(folder, tmp_path):
-    openslide = pytest.importorskip("openslide")
+    openslide = module("openslide", "slides")
     held = openslide.OpenSlide(str(folder / "small_HE.svs"))
     assert {"label", "macro"} <= set(held.associated_images), "the file has what must not be shown"
     with client(folder, tmp_path, "small_HE.svs") as opened:

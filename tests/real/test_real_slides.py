@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from installed import module
 
 from overread.core.errors import ImageError
 from overread.images.examine import examine
@@ -27,7 +28,7 @@ def slides(shared) -> Path:
 
 @pytest.fixture
 def openslide():
-    return pytest.importorskip("openslide")
+    return module("openslide", "slides")
 
 
 def test_a_slide_of_aperio_is_what_openslide_reads(slides, openslide):

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import tifffile
+from installed import module
 
 from overread.core.errors import ArgumentError, ImageError
 from overread.images.slides.pyramid import PyramidReader, read_plane, write_pyramid
@@ -67,7 +68,7 @@ def test_heat_maps_of_one_channel_keep_their_highest_value(tmp_path, dtype):
 
 
 def test_openslide_reads_what_is_written(tmp_path):
-    openslide = pytest.importorskip("openslide")
+    openslide = module("openslide", "slides")
     pixels = noise(300, 260)
     path = written(tmp_path / "a.tif", pixels)
     other = openslide.OpenSlide(str(path))
@@ -78,7 +79,7 @@ def test_openslide_reads_what_is_written(tmp_path):
 
 
 def test_jpeg_is_the_same_for_openslide_and_for_us(tmp_path):
-    openslide = pytest.importorskip("openslide")
+    openslide = module("openslide", "slides")
     pixels = np.repeat(np.repeat(noise(40, 30), 8, 0), 8, 1)
     path = written(tmp_path / "a.tif", pixels, compression="jpeg")
     ours = read_region(open_slide(path), 0.0, 0.0, 240, 320, 0.5)

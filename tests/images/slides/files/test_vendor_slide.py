@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import tifffile
+from installed import module
 
 from overread.core.errors import ImageError, UnavailableError
 from overread.images.slides import slide as slides
@@ -16,7 +17,10 @@ from overread.images.slides.files import vendor_slide
 from overread.images.slides.files.vendor_slide import VendorSlide
 from overread.images.slides.slide import open_slide, read_region
 
-pytest.importorskip("openslide")
+
+@pytest.fixture(scope="module", autouse=True)
+def openslide():
+    return module("openslide", "slides")
 
 
 @pytest.fixture(scope="module")
@@ -53,9 +57,7 @@ def test_a_part_is_a_part_of_the_whole(pyramid, level):
         np.testing.assert_array_equal(part, whole[top : top + 50, left : left + 60])
 
 
-def test_a_region_larger_than_a_block_is_that_of_openslide(pyramid):
-    import openslide
-
+def test_a_region_larger_than_a_block_is_that_of_openslide(pyramid, openslide):
     theirs = np.asarray(openslide.OpenSlide(str(pyramid)).read_region((0, 0), 0, (1003, 777)))[..., :3]
     vendor_plain = VendorSlide(str(pyramid))
     np.testing.assert_array_equal(vendor_plain.read(0, 0, 0, 1003, 777), theirs)
