@@ -429,7 +429,7 @@ def test_a_large_slide_may_take_longer(tmp_path):
     assert slide_seconds([f"{tmp_path / 'a.svs'}#slide", "b.svs"]) > 20_000
 
 
-def test_without_the_library_of_openslide_plain_slides_are_read(pyramid, monkeypatch):
+def test_without_the_library_of_openslide_plain_slides_are_read(pyramid, tmp_path, monkeypatch):
     """Its binding may be there alone, which raises an error of its own when it is imported."""
 
     class Broken:
@@ -437,11 +437,20 @@ def test_without_the_library_of_openslide_plain_slides_are_read(pyramid, monkeyp
             if name.split(".")[0] == "openslide":
                 raise OSError("cannot open the library")
 
+    with tifffile.TiffFile(pyramid) as tiff:
+        levels = [page.asarray() for page in tiff.pages]
+    copy = tmp_path / "copy.tif"  # that no handle is open of
+    copy.write_bytes(pyramid.read_bytes())
     monkeypatch.delitem(sys.modules, "openslide", raising=False)
     monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
     has_openslide.cache_clear()
     try:
         assert not has_openslide()
-        assert is_slide(pyramid)
+        assert is_slide(copy)
+        slide = open_slide(copy, mpp=0.5)
+        for level, pixels in zip(slide.levels, levels, strict=True):
+            assert (level.height, level.width) == pixels.shape[:2]
+            found = read_region(slide, 0, 0, level.width, level.height, 0.5 * level.downsample)
+            np.testing.assert_array_equal(found, pixels)
     finally:
         has_openslide.cache_clear()

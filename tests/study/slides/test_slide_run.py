@@ -259,11 +259,17 @@ def test_lesions_leave_for_qupath_in_pixels(made, tmp_path):
     paths = write_lesions(tmp_path, exported_lesions(run))
     assert len(paths) == 12
     places, least = read_places(run / "predictions" / "places" / "test.csv"), SlideReading.load(run / "model").threshold
+    assert len(places[places["score"] >= least]) > 2  # empty tables would agree with everything
+    shown = 0
     for path in paths:
         held = json.loads(path.read_text("utf-8"))["features"]
         mine = places[(places["case"] == path.stem) & (places["score"] >= least)]
         points = [each["geometry"]["coordinates"] for each in held if each["geometry"]["type"] == "Point"]
-        assert np.allclose(points or np.empty((0, 2)), mine[["x", "y"]].to_numpy() / 2.0, atol=0.01)
+        assert len(points) == len(mine)
+        shown += len(points)
+        for (x, y), place in zip(points, mine.itertuples(), strict=True):
+            assert (x, y) == (pytest.approx(place.x / 2.0, abs=0.01), pytest.approx(place.y / 2.0, abs=0.01))
+    assert shown == (places["score"] >= least).sum()
 
 
 def test_a_slide_stands_beside_its_map_with_outlines_on_both(made):
