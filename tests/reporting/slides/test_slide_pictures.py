@@ -21,9 +21,9 @@ from overread.reporting.slides.slide_pictures import SlideToShow, heat_png, read
 from overread.reporting.slides.slide_results import read_slide_results, shown_slides
 
 
-def circle(x: float, y: float, radius: float, *, excluded: bool = False) -> Lesion:
+def circle(x: float, y: float, radius: float) -> Lesion:
     turn = np.linspace(0, 2 * np.pi, 40, endpoint=False)
-    return Lesion(np.stack([x + radius * np.cos(turn), y + radius * np.sin(turn)], axis=1), excluded=excluded)
+    return Lesion(np.stack([x + radius * np.cos(turn), y + radius * np.sin(turn)], axis=1))
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +53,8 @@ def test_places_are_counted_before_they_are_cut(held, tmp_path):
 
 
 def test_lesions_are_counted_as_the_search_counts_them(held, tmp_path):
-    """Two outlines that nearly touch are one region; isolated tumour cells are neither found nor missed, nor is a place on them false."""
-    lesions = Lesions((circle(400, 400, 150), circle(715, 400, 150), circle(400, 900, 160), circle(1200, 300, 50, excluded=True)))  # fmt: skip
+    """Two outlines that nearly touch are one region; isolated tumour cells, below 200 µm, are neither found nor missed, nor is a place on them false."""
+    lesions = Lesions((circle(400, 400, 150), circle(715, 400, 150), circle(400, 900, 160), circle(1200, 300, 50)))  # fmt: skip
     assert [region.outlines for region in lesions.regions] == [(0, 1), (2,), (3,)]
     one = shown(held, tmp_path, lesions, places(0, 0, 2, -2, -1))
     assert (one.lesions, one.found, one.alarms, one.false, one.known) == (2, 1, 5, 1, True)
