@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import json
 import os
 import re
 import shlex
@@ -174,19 +175,33 @@ def test_every_tested_version_is_of_a_dependency_and_new_enough():
             assert floors[package].contains(version), line
 
 
-def test_every_field_of_the_recipe_is_described():
+def recipe_defaults() -> dict[str, object]:
+    """The default of every field of a recipe and of its groups, as JSON has them."""
     recipe = pytest.importorskip("overread.learning.recipe")
-    augment = importlib.import_module("overread.images.augment")
+    plain = importlib.import_module("overread.core.files").plain
+
+    def of(group: object, before: str = "") -> dict[str, object]:
+        found: dict[str, object] = {}
+        for each in dataclasses.fields(group):
+            value = getattr(group, each.name)
+            inner = before or each.name in ("augmentation", "segmentation", "tiles")  # other groups are no settings
+            found[before + each.name] = None if dataclasses.is_dataclass(value) else plain(value)
+            if inner and dataclasses.is_dataclass(value):
+                found |= of(value, f"{before}{each.name}.")
+        return found
+
+    return of(recipe.Recipe())
+
+
+def test_every_field_of_the_recipe_is_described_with_its_default():
     page = (ROOT / "docs" / "reference" / "recipe.md").read_text(encoding="utf-8")
-    described = set(re.findall(r"^\| `([^`]+)`", page, re.M))
-    fields = {f.name for f in dataclasses.fields(recipe.Recipe)}
-    fields |= {f"augmentation.{f.name}" for f in dataclasses.fields(augment.Augmentation)}
-    heads = importlib.import_module("overread.networks.instance_heads")
-    fields |= {f"segmentation.{f.name}" for f in dataclasses.fields(heads.Segmentation)}
-    tiles = importlib.import_module("overread.images.slides.tile_settings")
-    fields |= {f"tiles.{f.name}" for f in dataclasses.fields(tiles.Tiles)}
-    fields |= {f"tiles.tissue.{f.name}" for f in dataclasses.fields(tiles.TissueSettings)}
-    assert fields == described
+    described = dict(re.findall(r"^\| `([^`]+)` \| (.*?) \|", page, re.M))
+    defaults = recipe_defaults()
+    assert set(described) == set(defaults)
+    coded = {name: text[1] for name, said in described.items() if (text := re.fullmatch(r"`(.*)`", said))}
+    assert {name: json.loads(text) for name, text in coded.items()} == {name: defaults[name] for name in coded}
+    uncoded = {name for name, value in defaults.items() if "." in name and value is not None} - set(coded)
+    assert not uncoded, "the fields of a group have their default in the table"
 
 
 def test_every_command_and_option_is_described():
