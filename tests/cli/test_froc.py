@@ -96,3 +96,17 @@ def test_against_marks_of_other_images(folder):
         found = run(folder, *words)
         assert isinstance(found.exception, InputError)
         assert why in str(found.exception)
+
+
+def test_other_marks_are_told_as_two_tables_are_compared(folder):
+    """As JSON like `overread compare`: the metrics and the comparison; two files of one name are called by their folders."""
+    (folder / "reader").mkdir()
+    (folder / "reader" / "marks.csv").write_text("image,score,lesion\nMRN-a,.9,1\nMRN-c,.95,\n")
+    found = run(folder, "--images", folder / "images.csv", "--against", folder / "reader" / "marks.csv", "--json")
+    assert found.exit_code == 0, found.output
+    told = json.loads(found.stdout)
+    assert told["names"] == [folder.name, "reader"]
+    assert told["metrics"] == json.loads((folder / "froc-against" / "metrics.json").read_text())
+    stored = json.loads((folder / "froc-against" / "comparison.json").read_text())
+    assert {name: told[name] for name in stored if name != "curves"} == {name: value for name, value in stored.items() if name != "curves"}  # fmt: skip
+    assert "curves" not in told

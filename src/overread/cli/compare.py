@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from overread.cli.console import PointChoice, System, bars, end_judged, output_folder, say
+from overread.cli.console import PointChoice, System, bars, end_judged, names_of, output_folder, say
 from overread.cli.options import AllowSeen, AsJson, Level, NetBenefitAt, PredictionTable, Subgroups
 from overread.core.errors import InputError
 from overread.core.phrases import count
@@ -80,7 +80,7 @@ def compare(
     if len(mine.test) > 100_000:
         say(f"comparing {count(len(mine.test), 'case')}")
     found = judge(mine.test, other.test, at=mine.points, other_at=other.points, by=subgroup, margin=margin or None,
-                  margin_of=margin_of or "auc", claim=claim, level=level, ledger=ledgers, names=_names(first, second), primary=primary,
+                  margin_of=margin_of or "auc", claim=claim, level=level, ledger=ledgers, names=names_of(first, second), primary=primary,
                   net_benefit_at=net_benefit_at or None, allow_seen=allow_seen)  # fmt: skip
     found.save(folder)
     end_judged(found, folder / "comparison.json", comparison_page(found, folder)[:1], as_json, "curves")
@@ -101,7 +101,7 @@ def _compare_outlines(
     folder = output_folder(output, (first if first.is_dir() else first.parent) / "comparison")
     sides = [PredictedOutlines.read(path, identifiers=identifiers) for path in tables]
     with bars() as progress:
-        found = compare_outlines(*sides, by=by, level=level, ledger=ledgers, names=_names(first, second), primary=primary,
+        found = compare_outlines(*sides, by=by, level=level, ledger=ledgers, names=names_of(first, second), primary=primary,
                                  allow_seen=allow_seen, workers=0, progress=progress)  # fmt: skip
     found.save(folder)
     end_judged(found, folder / "comparison.json", outline_comparison_page(found, folder)[:1], as_json, "curves")
@@ -122,12 +122,3 @@ def _coded(table: System, run: System) -> System:
     if not theirs & set(made["case"]):
         return table
     return replace(table, test=replace(table.test, table=table.test.table.assign(**made)))
-
-
-def _names(first: Path, second: Path) -> tuple[str, str]:
-    """What tells the two apart: the files' names, or the last folders that differ; else both in order."""
-    a, b = ([*reversed(p.resolve().parts[:-1]), p.resolve().name if p.is_dir() else p.stem] for p in (first, second))
-    for one, other in zip((a[-1], *a), (b[-1], *b)):
-        if one != other:
-            return one, other
-    return f"{a[-1]} (first)", f"{b[-1]} (second)"

@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
-from overread.cli.console import bars, end, number, output_folder
+from overread.cli.console import bars, end, end_judged, names_of, number, output_folder
 from overread.cli.options import AsJson, BootstrapSeed, Level, listed
 from overread.core.errors import InputError
+from overread.core.phrases import command_of
 
 
 def froc(
@@ -44,14 +45,7 @@ def froc(
         called = _names(names, marks, Path(against))
         compared = compare_marks(given, other, rates=_rates(rates), level=level, seed=seed, ledger=books, names=called, primary=primary)  # fmt: skip
         compared.save(folder)
-        if as_json:
-            typer.echo((folder / "metrics.json").read_text("utf-8"))
-            return
-        typer.echo(compared.table())
-        end(
-            [folder / "metrics.json", folder / "comparison.json"],
-            f"overread froc {marks} {lesions} for the curve of each",
-        )
+        end_judged(compared, folder / "comparison.json", (), as_json, "curves", then=f"{command_of(['overread', 'froc', marks, lesions])} for the curve of each")  # fmt: skip
         return
     with bars() as progress:
         progress("judging readers", 0, len(given.readers))
@@ -74,15 +68,8 @@ def _rates(text: str) -> str | tuple[float, ...]:
 
 
 def _names(names: str, marks: Path, other: Path) -> tuple[str, str]:
-    """What two tables of marks are called: as given, else as their files, else as their folders and files."""
+    """What two tables of marks are called: as given, else by what tells them apart."""
     given = listed(names)
-    if given:
-        if len(given) != 2 or given[0] == given[1]:
-            raise InputError("--names gives two different names", given=names, todo="as --names model,reader")
-        return given[0], given[1]
-    stems = marks.stem, other.stem
-    return (
-        stems
-        if stems[0] != stems[1]
-        else (f"{marks.parent.name}/{stems[0]}", f"{other.parent.name}/{stems[1]} (other)")
-    )
+    if given and (len(given) != 2 or given[0] == given[1]):
+        raise InputError("--names gives two different names", given=names, todo="as --names model,reader")
+    return (given[0], given[1]) if given else names_of(marks, other)
