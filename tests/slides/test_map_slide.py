@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +21,7 @@ from overread.images.preprocess import load, normalise
 from overread.images.slides.slide import open_slide, read_tile
 from overread.images.slides.tile_settings import Tiles
 from overread.learning.device import to_tensor
-from overread.learning.predict import answers
+from overread.learning.predict import answers, load_model
 from overread.slides import map_grid
 from overread.slides.heat_map import HeatMap
 from overread.slides.map_grid import blocks_of, grid_of, looked_at, read_block
@@ -187,7 +189,7 @@ def test_what_was_kept_of_another_map_is_not_gone_on_with(slide_model, make_slid
 
 
 _MAPS = """
-import sys, time
+import os, signal, sys, time
 sys.path.insert(0, sys.argv[1])
 import torch
 from pathlib import Path
@@ -199,24 +201,53 @@ from overread.slides.map_slide import map_slide
 from tests.slides.conftest import tissue_of
 map_grid.REGION = 60
 slide = open_slide(sys.argv[3])
-slow = float(sys.argv[5])
-map_slide(load_model(sys.argv[2]), slide, Path(sys.argv[4]), tissue=tissue_of(slide), progress=lambda *given: time.sleep(slow))
+path, slow, most = Path(sys.argv[4]), float(sys.argv[5]), int(sys.argv[6])
+journal = path.with_name(path.name + ".part") / "journal.txt"
+
+def progress(*given):
+    time.sleep(slow)
+    if most and journal.read_bytes().count(b"\\n") >= most:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+map_slide(load_model(sys.argv[2]), slide, path, tissue=tissue_of(slide), workers=2, progress=progress)
 """
 
 
+def process_of(model: Path, slide: Path, path: Path, *, slow: float = 0, most: int = 0) -> subprocess.Popen:
+    """A process that makes a map, ``slow`` seconds a block; it kills itself after ``most`` rows of blocks."""
+    words = [str(each) for each in (Path(__file__).parents[2], model, slide, path, slow, most)]
+    return subprocess.Popen([sys.executable, "-c", _MAPS, *words])
+
+
+def test_a_killed_process_leaves_what_any_number_of_workers_goes_on_with(
+    slide_model, make_slide, tmp_path, monkeypatch
+):
+    """As ``kill -9`` in the middle: the bytes are those of a map that was never stopped."""
+    monkeypatch.setattr("overread.slides.map_grid.REGION", 60)
+    model = slide_model(tiles=Tiles(size=32, centre=16, stride=16, mpp=(1.0, 2.0), bits=16), views=2)
+    folder, file = model.save(tmp_path / "model"), make_slide(160, 208)
+    assert process_of(folder, file, tmp_path / "one.tif", most=2).wait(60) == -signal.SIGKILL
+    assert not (tmp_path / "one.tif").exists()
+    shutil.copytree(tmp_path / "one.tif.part", tmp_path / "two.tif.part")
+    model, slide = load_model(folder), open_slide(file)
+    whole = map_slide(model, slide, tmp_path / "whole.tif", tissue=tissue_of(slide)).path.read_bytes()
+    for name, workers in (("one", 1), ("two", 2)):
+        said = list[str]()
+        made = map_slide(
+            model, slide, tmp_path / f"{name}.tif", tissue=tissue_of(slide), workers=workers, say=said.append
+        )
+        assert said[0].startswith("  2 of ")  # rows that are there already
+        assert made.path.read_bytes() == whole
+
+
 @pytest.mark.slow
-def test_a_killed_process_leaves_what_another_goes_on_with(slide_model, make_slide, tmp_path):
-    root = Path(__file__).parents[2]
+def test_processes_that_are_killed_at_any_time_leave_what_another_goes_on_with(slide_model, make_slide, tmp_path):
     model = slide_model(tiles=Tiles(size=32, centre=16, stride=16, mpp=(1.0, 2.0), bits=16), views=2)
     folder, file = model.save(tmp_path / "model"), make_slide(240, 320)
-
-    def start(path: Path, slow: float) -> subprocess.Popen:
-        return subprocess.Popen([sys.executable, "-c", _MAPS, str(root), str(folder), str(file), str(path), str(slow)])
-
-    assert start(tmp_path / "whole.tif", 0).wait(120) == 0
+    assert process_of(folder, file, tmp_path / "whole.tif").wait(120) == 0
     killed, deaths = tmp_path / "killed.tif", 0
     for lines in (2, 5):
-        process = start(killed, 0.1)
+        process = process_of(folder, file, killed, slow=0.1)
         journal = killed.with_name("killed.tif.part") / "journal.txt"
         while process.poll() is None:
             if journal.exists() and journal.read_bytes().count(b"\n") >= lines:
@@ -227,7 +258,7 @@ def test_a_killed_process_leaves_what_another_goes_on_with(slide_model, make_sli
         process.wait(60)
     assert deaths == 2
     assert not killed.exists()
-    assert start(killed, 0).wait(120) == 0
+    assert process_of(folder, file, killed).wait(120) == 0
     assert killed.read_bytes() == (tmp_path / "whole.tif").read_bytes()
 
 
@@ -361,29 +392,36 @@ def test_tiles_have_the_look_of_their_slides_stain_as_in_training(stain, slide_m
 
 
 def test_ctrl_c_does_not_wait_for_the_rest_of_a_block(slide_model, make_slide, tmp_path, monkeypatch):
-    """The first block is told of when the second is begun: the network is asked for a place or two more of its hundreds."""
+    """Ctrl-C comes while the network is at the first place of the second block: none of its other places is asked for."""
+    first, at_second, interrupted = list[int](), threading.Event(), threading.Event()
 
-    class Slow(Redness):
+    class Gated(Redness):
         passes = 0
 
         def forward(self, x):
-            Slow.passes += 1
-            time.sleep(0.002)
+            Gated.passes += 1
+            if Gated.passes > first[0]:
+                at_second.set()
+                assert interrupted.wait(60), "nothing stopped what computes"
             return super().forward(x)
 
-    at = list[int]()
+    class Stopping(threading.Event):
+        def set(self):
+            super().set()
+            interrupted.set()
 
-    def interrupted(what: str, done: int, total: int) -> None:
-        at.append(Slow.passes)
+    def ctrl_c(what: str, done: int, total: int) -> None:
+        assert at_second.wait(60), "the second block was not begun"
         raise KeyboardInterrupt
 
     monkeypatch.setattr(map_grid, "REGION", 256)
     monkeypatch.setattr("overread.slides.map_slide.largest_batch", lambda device, size: 1)
-    model, slide = slide_model(Slow()), open_slide(make_slide())
+    monkeypatch.setattr("overread.slides.map_slide.Event", Stopping)
+    model, slide = slide_model(Gated()), open_slide(make_slide())
     tissue = tissue_of(slide)
     grid = grid_of(slide, model.about.recipe.tiles)
-    _, second, *_ = blocks_of(grid, looked_at(grid, tissue, model.about.recipe.tiles, 0), 0)
+    one, second, *_ = blocks_of(grid, looked_at(grid, tissue, model.about.recipe.tiles, 0), 0)
+    first.append(len(one))
     with pytest.raises(KeyboardInterrupt):
-        map_slide(model, slide, tmp_path / "map.tif", tissue=tissue, workers=1, progress=interrupted)
-    assert len(at) == 1
-    assert Slow.passes - at[0] < 20 < len(second) / 4
+        map_slide(model, slide, tmp_path / "map.tif", tissue=tissue, workers=1, progress=ctrl_c)
+    assert Gated.passes == len(one) + 1 < len(one) + len(second)
