@@ -33,3 +33,27 @@ def test_an_unknown_standard_is_an_error_that_names_the_known_ones(tmp_path):
     write_text(tmp_path / "study.toml", 'table = "t.csv"\n')
     done = run("checklist", tmp_path, "--standard", "consort")
     assert "the standard is not known" in str(done.exception)
+
+
+def test_the_demo_of_slides_is_on_the_phantom_of_the_published_system(tmp_path, monkeypatch):
+    """The slides and tiles are written once, in the file of the system; how a slide is scored is chosen, as in every study."""
+    import tomllib
+    from importlib.resources import files
+
+    from overread import synthetic
+    from overread.cli import run as cli_run
+
+    held = tomllib.loads((files("overread") / "recipes" / "liu2017.toml").read_text("utf-8"))["reduced"]
+    drawn, studies = [], []
+    monkeypatch.setattr(synthetic, "draw", lambda folder, kind, options, **how: drawn.append({"kind": kind, **options}))
+    monkeypatch.setattr(cli_run, "_run", lambda study, *rest: studies.append(study))
+    done = CliRunner().invoke(app, ["demo", "--kind", "slides", "--seed", "5", "-o", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    assert drawn == [held["phantom"]]
+    (study,) = studies
+    recipe = study.training.recipe
+    assert {name: recipe["tiles"][name] for name in ("size", "mpp", "centre", "stride", "jitter", "number")} == {
+        name: held["recipe"]["tiles"][name] for name in ("size", "mpp", "centre", "stride", "jitter", "number")
+    }
+    assert not {"score", "window"} & set(recipe["tiles"])
+    assert (study.columns.outlines, study.training.seed, study.split.test) == ("outlines", 5, held["study"]["test"])

@@ -179,35 +179,30 @@ def _demo_cells(output: Path, seed: int, budget: str, verbose: bool) -> None:
 
 
 def _demo_slides(output: Path, seed: int, budget: str, verbose: bool) -> None:
-    """Slides with islands of tumour under two scanners: learned by tiles, mapped, their lesions found and judged."""
-    from overread.synthetic.slides.slide_cohort import draw_slides
+    """Slides with islands of tumour under two scanners: learned by tiles, mapped, their lesions found and judged.
 
-    table = output / "cohort" / "metadata.csv"
+    Slides and tiles are those on which the system of Liu 2017 is shown; how it is learned and how a slide is scored is the plan's.
+    """
+    from overread.study.published import load_system
+    from overread.synthetic import draw
+
+    system = load_system(SLIDES_LIKE)
+    assert system is not None
+    small, table = system.reduced, output / "cohort" / "metadata.csv"
     if not table.exists():
         say("drawing phantom slides of two scanners, with the outlines of tumour")
+        phantom = dict(small.phantom)
         with bars() as progress:
-            draw_slides(
-                output / "cohort",
-                slides=60,
-                patients=60,
-                side=1200,
-                mpp=1.0,
-                islands=("plain",),
-                seed=seed,
-                progress=progress,
-            )
-    columns = Columns(
-        image="slide", label="tumour", patient="patient", source="scanner", outlines="outlines", names="keep"
-    )
-    small = RecipeChoice(recipe="scratch", settings=SLIDES_OF_DEMO)
-    training = Training(seed=seed, recipe=recipe_changes(small))
-    study = Study(str(table.absolute()), columns, split=SplitRule(test=0.35, tuning=0.15), training=training, resources=Resources(budget=budget))  # fmt: skip
+            draw(output / "cohort", phantom.pop("kind"), phantom, seed=seed, progress=progress)
+    tiles = {name: value for name, value in small.recipe["tiles"].items() if name not in ("score", "window")}
+    recipe = {name: small.recipe[name] for name in ("method", "backbone", "views")} | {"tiles": tiles}
+    study = Study.from_flat(table=str(table.absolute()), **small.study, recipe=recipe, seed=seed, budget=budget)
     _run(study, Machine(offline=True), output, verbose)
     say("next: try your own table: overread run TABLE --image slide --label tumour --outlines FOLDER -o runs/mine")
 
 
-#: Tiles of the phantom slides of the demo: coarse, for the time is short.
-SLIDES_OF_DEMO = ("backbone=cnn_small", "tiles.size=32", "tiles.mpp=[4.0]", "tiles.centre=16", "tiles.stride=16", "tiles.number=1600", "tiles.jitter=2", "views=1")  # fmt: skip
+#: The published system on whose phantom slides the demo of slides is.
+SLIDES_LIKE = "liu2017"
 
 
 def _demo_system(context: typer.Context, recipe: str, output: Path, seed: int, verbose: bool) -> None:
