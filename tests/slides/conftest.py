@@ -21,6 +21,7 @@ from overread.images.slides.tile_settings import Tiles
 from overread.images.slides.tissue import Tissue
 from overread.learning.model import About, Model, Origin, make_network
 from overread.learning.recipe import Recipe
+from overread.networks import weights as stores
 from overread.synthetic.slides.slide_cohort import draw_slides
 from overread.tasks.target import Target
 
@@ -156,3 +157,16 @@ def tiny_split(tiny_slides) -> Split:
 @pytest.fixture(scope="session")
 def slide_cache(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Of files of weights named so, and no others are at hand; for a plan none is opened."""
+    monkeypatch.setattr(stores, "PACKAGES", ())
+
+    def make(*names: str):
+        for name in names:
+            (tmp_path / f"{name}_x.safetensors").touch()
+        return tmp_path
+
+    return make

@@ -93,8 +93,8 @@ def test_the_augmentation_of_the_paper_has_eight_orientations_alike():
 def test_the_plan_is_by_time_and_disk(tmp_path, monkeypatch):
     recipe, _ = settle_recipe(Recipe(method="scratch", tiles=replace(TILES, number=0)))
 
-    def planned(recipe: Recipe, clock: Clock, reserve: float = 0.0, open_method: bool = False):
-        return tile_classifier._planned(recipe, open_method, tmp_path, "cpu", clock, reserve)
+    def planned(recipe: Recipe, clock: Clock, reserve: float = 0.0):
+        return tile_classifier._planned(recipe, None, tmp_path, "cpu", clock, lambda _: reserve)
 
     usual = planned(recipe, Clock())
     assert usual.number == tile_classifier.USUAL
@@ -115,25 +115,50 @@ def test_the_plan_is_by_time_and_disk(tmp_path, monkeypatch):
 
 
 def test_where_time_is_too_short_to_fine_tune_the_network_is_frozen(tmp_path, monkeypatch):
+    """Its maps of two orientations leave more of the time than those of eight."""
     monkeypatch.setattr(tile_classifier, "make_probe", lambda *_: lambda *_: 0.08)  # 10 ms a tile
-    recipe = Recipe(method="finetune", backbone="mobilenet_v2", image_size=32, tiles=replace(TILES, number=0))
+    recipe = Recipe(method="finetune", backbone="mobilenet_v2", image_size=32, views=8, tiles=replace(TILES, number=0))
+    frozen = recipe.changed(method="features", views=2)
 
-    def planned(seconds: float, open_method: bool = True, recipe: Recipe = recipe):
-        return tile_classifier._planned(recipe, open_method, tmp_path, "cpu", Clock(seconds), 0.0)
+    def planned(seconds: float, frozen: Recipe | None = frozen, recipe: Recipe = recipe):
+        return tile_classifier._planned(
+            recipe, frozen, tmp_path, "cpu", Clock(seconds), lambda settled: 5.0 * settled.views
+        )
 
-    assert planned(100.0).method == "finetune", "4 passes of 1,024 tiles take 41 s"
-    frozen = planned(50.0)
-    assert frozen.method == "features"
-    assert frozen.number == pytest.approx(0.7 * 50 / (2 * 0.01 / 3), rel=0.02)
-    assert [each.what for each in frozen.decisions] == ["method", "tiles"]
-    assert "the network is frozen, and passed once" in frozen.decisions[0].why
-    assert planned(
-        100.0, open_method=False, recipe=recipe.changed(method="features", epochs=20)
-    ).number == pytest.approx(0.7 * 100 / (2 * 0.01 / 3), rel=0.01)
-    assert planned(50.0, open_method=False).method == "finetune", "what is asked for is done"
-    some = replace(recipe, tiles=replace(TILES, number=5000))
-    assert planned(100.0, recipe=some).method == "features"
-    assert planned(100.0, recipe=some).number == 5000
+    assert planned(140.0).method == "finetune", "4 passes of 1,024 tiles take 41 s of 100"
+    plan = planned(90.0)
+    assert plan.method == "features"
+    assert plan.number == pytest.approx(0.7 * 80 / (2 * 0.01 / 3), rel=0.02)
+    assert [each.what for each in plan.decisions] == ["method", "tiles"]
+    assert "do not fit into 35 s: the network is frozen, and passed once" in plan.decisions[0].why
+    asked = planned(110.0, None, frozen.changed(epochs=20))
+    assert asked.number == pytest.approx(0.7 * 100 / (2 * 0.01 / 3), rel=0.01)
+    assert planned(90.0, None).method == "finetune", "what is asked for is done"
+    some = {
+        "recipe": recipe.changed(tiles=replace(TILES, number=5000)),
+        "frozen": frozen.changed(tiles=replace(TILES, number=5000)),
+    }
+    assert (planned(140.0, **some).method, planned(140.0, **some).number) == ("features", 5000)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "method", "views", "kept"), [(1e9, "finetune", 8, 80.0), (60.0, "features", 2, 20.0)]
+)
+def test_training_leaves_what_the_maps_of_the_settled_recipe_take(seconds, method, views, kept, tiny_slides, tiny_split, slide_cache, folder, monkeypatch):  # fmt: skip
+    """And what they are for is said once, of that recipe."""
+    monkeypatch.setattr(tile_classifier, "make_probe", lambda *_: lambda *_: 0.08)
+    held, said = dict[str, object](), list[str]()
+
+    def stopped(self):
+        held.update(method=self.recipe.method, views=self.recipe.views, reserve=self.reserve)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(SlideTraining, "in_rounds", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        train_on_slides(tiny_slides, tiny_split, Recipe(tiles=replace(TILES, number=0)), weights=folder("resnet18"), cache=slide_cache, clock=Clock(seconds),
+                        reserve=lambda recipe: (10.0 * recipe.views, f"maps in {recipe.views} orientations"), threads=1, device="cpu", say=said.append)  # fmt: skip
+    assert held == {"method": method, "views": views, "reserve": kept}
+    assert [line for line in said if "maps in" in line] == [f"maps in {views} orientations"]
 
 
 def test_a_part_without_slides_is_refused(tiny_slides, slide_cache):

@@ -10,25 +10,11 @@ from overread.core.errors import InputError
 from overread.core.progress import Clock
 from overread.images.slides.tile_settings import Tiles
 from overread.learning.recipe import Recipe
-from overread.networks import weights as stores
 from overread.slides import tile_classifier
 from overread.slides.tile_recipe import refuse_unfit_recipe, settle_bags, settle_recipe, settle_tiles
 
 TILES = Tiles(size=32, mpp=(2.0,), centre=16, stride=16)
 BAGS = Tiles(size=32, mpp=(2.0,), centre=16, stride=16, pooling="attention")
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """Of files of weights named so, and no others are at hand; for a plan none is opened."""
-    monkeypatch.setattr(stores, "PACKAGES", ())
-
-    def make(*names: str):
-        for name in names:
-            (tmp_path / f"{name}_x.safetensors").touch()
-        return tmp_path
-
-    return make
 
 
 @pytest.mark.parametrize("tiles", [TILES, BAGS], ids=["tiles", "bags"])
@@ -91,7 +77,7 @@ def test_a_budget_buys_tiles_where_no_network_is_named(method, passes, folder, t
     """Ten milliseconds a tile; .7 of the time, by as many passes as the method needs: a frozen network is passed forwards in two orientations."""
     monkeypatch.setattr(tile_classifier, "make_probe", lambda *_: lambda *_: 0.08)
     recipe, _ = settle_recipe(Recipe(method=method, tiles=TILES), weights=folder("resnet18"))
-    plan = tile_classifier._planned(recipe, False, tmp_path, "cpu", Clock(100.0), 0.0)
+    plan = tile_classifier._planned(recipe, None, tmp_path, "cpu", Clock(100.0), lambda _: 0.0)
     assert plan.number == pytest.approx(0.7 * 100 / (passes * 0.01), rel=0.01)
     assert plan.method == method
     assert not any("--budget" in each.why for each in plan.decisions)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -22,7 +23,7 @@ from overread.core.identifiers import marks
 from overread.core.phrases import count
 from overread.core.progress import Clock, Progress, Say, silent, unheard
 from overread.images.slides.tile_settings import Tiles
-from overread.learning.auto import Facts, make_probe, usual_views
+from overread.learning.auto import make_probe
 from overread.learning.device import pick_device
 from overread.learning.model import Decision, Model
 from overread.learning.predict import predict_images
@@ -38,7 +39,7 @@ from overread.slides.drawn_tiles import (
     tumour_of,
 )
 from overread.slides.slide_attention import train_on_bags
-from overread.slides.tile_recipe import settle_recipe
+from overread.slides.tile_recipe import settle_recipe, tile_facts
 from overread.slides.unread_tiles import teach_what_is_read, torn_slides
 
 __all__ = ["train_on_slides"]
@@ -52,17 +53,21 @@ EPOCHS, FILLED, DISK = {"scratch": 8.0, "finetune": 4.0, "features": 1 / 3}, 0.7
 #: How long a look for hard negatives takes, in trainings.
 LOOK = 0.25
 
+#: Seconds that a training leaves of its clock, and a line about them, by the recipe as it is settled.
+ReserveOf = Callable[[Recipe], tuple[float, str]]
+
 
 @checked
 def train_on_slides(
     cases: Cases, split: Split, recipe: Recipe = AUTO, *, weights: str | Path | None = None, folder: str | Path | None = None,
-    cache: str | Path | None = None, digests: dict[str, str] | None = None, clock: Clock | None = None, reserve: float = 0.0,
+    cache: str | Path | None = None, digests: dict[str, str] | None = None, clock: Clock | None = None, reserve: float | ReserveOf = 0.0,
     device: str = "", threads: int = 0, network: bool = True, progress: Progress = silent, say: Say = unheard,
 ) -> Model:  # fmt: skip
     """Train a model on tiles of the slides of the training part, its snapshot chosen on tiles of the tuning part.
 
     The arguments are those of :func:`overread.learning.train.train`; ``cases``: a row a slide, with the files of their outlines
-    in the column ``outlines``. What the recipe and its ``tiles`` leave open is planned by the time, the disk and the weights at
+    in the column ``outlines``; ``reserve`` may depend on the recipe, as heat maps in eight orientations take longer than in two: then
+    it tells the seconds for one that is settled, and in a line for what they are. What the recipe and its ``tiles`` leave open is planned by the time, the disk and the weights at
     hand. After the first fit, each of ``tiles.hard_negatives`` rounds adds the normal tiles that the model takes for tumour
     most, to both parts, and fits anew; of all fits the one stays that tells the tiles of tuning apart best that were drawn before
     the first round (those added are hard for the earlier fits, whatever they are for the last). With the same
@@ -71,10 +76,11 @@ def train_on_slides(
     none with normal tissue, :class:`InputError` for slides that cannot be read. Single tiles that cannot be read are
     left out, and slides set aside of which more cannot be read than :data:`.unread_tiles.MOST_UNREAD`; ``say`` hears of both.
     """
+    clock, device, kept = clock or Clock(), pick_device(device), _by_recipe(reserve)
     if recipe.tiles.pooling == "attention":
-        return train_on_bags(cases, split, recipe, weights=weights, folder=folder, cache=cache, digests=digests, clock=clock, reserve=reserve,
+        seconds = _heard(kept, settle_recipe(recipe, weights=weights, device=device)[0], say)
+        return train_on_bags(cases, split, recipe, weights=weights, folder=folder, cache=cache, digests=digests, clock=clock, reserve=seconds,
                              device=device, threads=threads, network=network, progress=progress, say=say)  # fmt: skip
-    clock, device = clock or Clock(), pick_device(device)
     cache = Path(cache) if cache else cache_folder()
     rows = _rows(cases, split)
     asked = recipe
@@ -84,17 +90,19 @@ def train_on_slides(
     checkpoints = Path(folder) if folder else None
     key = fingerprint([cases.taught, recipe, asked.method, str(weights), clock.limit, {part: [*own.tolist(), *(g.name for g in places[part].grids)] for part, own in rows.items()}])  # fmt: skip
     plan = _kept_plan(checkpoints, key)
+    frozen = settle_recipe(asked.changed(method="features", backbone=recipe.backbone), weights=weights, device=device) if asked.method == "auto" and recipe.method == "finetune" else None  # fmt: skip
     if plan is None:
-        plan = _planned(recipe, asked.method == "auto", cache, device, clock, reserve)
+        plan = _planned(recipe, frozen and frozen[0], cache, device, clock, lambda recipe: kept(recipe)[0])
         if checkpoints:
             write_json(checkpoints / "tiles.json", {"key": key, "plan": plain(plan)})
-    if plan.method != recipe.method:
-        recipe, told = settle_recipe(asked.changed(method=plan.method, backbone=recipe.backbone), weights=weights, device=device)  # fmt: skip
+    if frozen and plan.method == "features":
+        recipe, told = frozen
+    seconds = _heard(kept, recipe, say)
     recipe = recipe.changed(tiles=replace(recipe.tiles, number=plan.number))
     told = (*told, *plan.decisions)
     for decision in told:
         say(decision.line)
-    job = SlideTraining(cases, places, recipe, checkpoints, key, clock, reserve, threads, device, progress, say,
+    job = SlideTraining(cases, places, recipe, checkpoints, key, clock, seconds, threads, device, progress, say,
                         {"weights": weights, "cache": cache, "network": network})  # fmt: skip
     model, drawn = job.in_rounds()
     seen = marks(cases.table["patient"].iloc[np.union1d(*rows.values())], model.about.salt)
@@ -125,26 +133,52 @@ class PlannedTiles:
     decisions: tuple[Decision, ...]
 
 
-def _planned(recipe: Recipe, open_method: bool, cache: Path, device: str, clock: Clock, reserve: float) -> PlannedTiles:
-    """As many tiles as are asked for, or as the time and the disk allow; where the method is open and the time too short to fine-tune
-    on a few of them, a network whose weights stay."""
-    tiles, method = recipe.tiles, recipe.method
+def _by_recipe(reserve: float | ReserveOf) -> ReserveOf:
+    """The seconds to be left and a line about them, of a recipe; each is found out once."""
+    found: dict[tuple[str, int], tuple[float, str]] = {}
+
+    def kept(recipe: Recipe) -> tuple[float, str]:
+        if not callable(reserve):
+            return reserve, ""
+        key = recipe.method, recipe.views
+        if key not in found:
+            found[key] = reserve(recipe)
+        return found[key]
+
+    return kept
+
+
+def _heard(kept: ReserveOf, recipe: Recipe, say: Say) -> float:
+    """The seconds to be left of a recipe that is settled; what they are for is said."""
+    seconds, line = kept(recipe)
+    if line:
+        say(line)
+    return seconds
+
+
+def _planned(
+    recipe: Recipe, frozen: Recipe | None, cache: Path, device: str, clock: Clock, reserve: Callable[[Recipe], float]
+) -> PlannedTiles:  # fmt: skip
+    """As many tiles as are asked for, or as the time and the disk allow; where the time that the reserve of ``recipe`` leaves is too
+    short to fine-tune on a few of them, for the ``frozen`` recipe and by its reserve (None: the method is not open)."""
+    tiles = recipe.tiles
     each = len(tiles.mpp) * tiles.size**2 * 3 * (1 + 1 / TUNING) * (1 + tiles.hard_negatives / 4)  # bytes
     free = shutil.disk_usage(cache if cache.exists() else cache.parent).free
     number, why, told = tiles.number, "asked for", list[Decision]()
-    if clock.limit is not None and recipe.backbone and method in EPOCHS and (open_method or not number):
-        step = make_probe(_facts(tiles), device, recipe.filters)(recipe.backbone, tiles.size, 8, "float32") / 8 * len(tiles.mpp)  # fmt: skip
-        seconds = FILLED * max(0.0, clock.left - reserve) / (1 + tiles.hard_negatives * (1 + LOOK))
+    if clock.limit is not None and recipe.backbone and recipe.method in EPOCHS and (frozen or not number):
+        step = make_probe(tile_facts(tiles), device, recipe.filters)(recipe.backbone, tiles.size, 8, "float32") / 8 * len(tiles.mpp)  # fmt: skip
+        share = FILLED / (1 + tiles.hard_negatives * (1 + LOOK))
+        seconds = share * max(0.0, clock.left - reserve(recipe))
         takes = f"a tile takes about {step * 1000:.0f} ms a pass"
-        if open_method and method == "finetune" and seconds < _epochs(recipe, method) * step * (number or FEWEST):
-            short = f"{takes}, and {_epochs(recipe, method):g} of each of {number or FEWEST:,} to fine-tune on do not fit into {seconds:.0f} s"  # fmt: skip
-            method = "features"
+        if frozen and recipe.method == "finetune" and seconds < _epochs(recipe) * step * (number or FEWEST):
+            short = f"{takes}, and {_epochs(recipe):g} of each of {number or FEWEST:,} to fine-tune on do not fit into {seconds:.0f} s"  # fmt: skip
+            recipe, seconds = frozen, share * max(0.0, clock.left - reserve(frozen))
             told.append(Decision("method", f"features, {recipe.backbone}", f"{short}: the network is frozen, and passed once"))  # fmt: skip
         if not number:
-            epochs = _epochs(recipe, method)
+            epochs = _epochs(recipe)
             number = int(np.clip(seconds / (epochs * step), FEWEST, MOST))
             fits = "should fit" if seconds >= epochs * step * FEWEST else f"do not fit with the fewest, {FEWEST:,},"
-            why = f"{takes}, and {'one forwards in each orientation' if method == 'features' else f'{epochs:g} of each'} {fits} into {seconds:.0f} s"
+            why = f"{takes}, and {'one forwards in each orientation' if recipe.method == 'features' else f'{epochs:g} of each'} {fits} into {seconds:.0f} s"
     elif not number:
         number, why = USUAL, "usual; give --budget to use a given time, or --set tiles.number=…"
     if not tiles.number and number * each > DISK * free:
@@ -155,19 +189,12 @@ def _planned(recipe: Recipe, open_method: bool, cache: Path, device: str, clock:
                                todo="free some space, choose another cache, or fewer tiles: --set tiles.number=…")  # fmt: skip
     size = f"{number * each / 1e9:.1f} GB" if number * each >= 5e7 else f"{number * each / 1e6:.1f} MB"
     told.append(Decision("tiles", f"{number:,}", f"{why}; decoded once, {size} of the cache"))
-    return PlannedTiles(number, method, tuple(told))
+    return PlannedTiles(number, recipe.method, tuple(told))
 
 
-def _epochs(recipe: Recipe, method: str) -> float:
+def _epochs(recipe: Recipe) -> float:
     """Passes of each tile that a plan counts with: those asked for, where a network moves; of a frozen one those of its orientations."""
-    if method != "features":
-        return recipe.epochs or EPOCHS[method]
-    frozen = recipe if recipe.method == "features" else recipe.changed(method="features", views=0)
-    return EPOCHS[method] * (frozen.views or usual_views(frozen, _facts(recipe.tiles)))
-
-
-def _facts(tiles: Tiles) -> Facts:
-    return Facts(images=USUAL, patients=1, fewest=1, side=tiles.size, colour=True)
+    return EPOCHS["features"] * recipe.views if recipe.method == "features" else recipe.epochs or EPOCHS[recipe.method]
 
 
 def _kept_plan(folder: Path | None, key: str) -> PlannedTiles | None:

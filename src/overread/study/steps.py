@@ -260,7 +260,7 @@ def train(context: RunContext) -> None:
     prints = context.prints(cases)  # from the cache of the audit
     how: dict[str, Any] = {
         "weights": study.training.weights or None, "folder": context.folder / "checkpoints", "cache": context.cache,
-        "digests": dict(zip(paths(cases), prints["digest"], strict=True)), "clock": context.clock, "reserve": _closing(context, cases, parts),
+        "digests": dict(zip(paths(cases), prints["digest"], strict=True)), "clock": context.clock, "reserve": (map_budget.reserve_for_maps if context.slides else _closing)(context, cases, parts),
         "device": study.resources.device, "threads": study.resources.threads, "network": context.network, "progress": context.progress, "say": context.say,
     }  # fmt: skip
     if context.dense:
@@ -300,9 +300,7 @@ def rehearse(context: RunContext) -> Preflight:
 
 
 def _closing(context: RunContext, cases: Cases, parts: Split) -> float:
-    """Seconds for predicting, judging and reporting: a share of the budget that grows with the images to predict; of slides what maps take."""
-    if context.slides:
-        return map_budget.reserve_for_maps(context, cases, parts, recipe_of(context.study))
+    """Seconds for predicting, judging and reporting: a share of the budget that grows with the images to predict."""
     share = 1 - len(parts.rows(cases, "train")) / max(len(cases), 1)
     return context.closing + 0.1 * share * (context.clock.limit or 0.0)
 

@@ -11,6 +11,7 @@ from tests.fixtures.drawn_slides import draw_study
 from overread.cases.split import split
 from overread.core.progress import Clock
 from overread.images.slides.tile_settings import Tiles
+from overread.learning.recipe import Recipe
 from overread.slides.map_forecast import MapForecast
 from overread.study import steps
 from overread.study.context import RunContext
@@ -85,25 +86,26 @@ def test_a_budget_that_is_gone_keeps_no_less_than_the_end():
     assert MapBudget(forecast(10.0), left=-5.0, closing=40.0).reserve == 40.0
 
 
-def test_training_is_given_the_reserve(tmp_path, monkeypatch):
+def test_training_is_given_the_reserve_of_the_recipe_that_was_settled(tmp_path, monkeypatch):
     """Only the slides of tuning and test are counted, and without a budget nothing is timed."""
     from overread.slides import map_forecast
 
-    table, asked, said = draw_study(tmp_path / "drawn", patients=12, small=0), list[int](), list[str]()
+    table, asked = draw_study(tmp_path / "drawn", patients=12, small=0), list[tuple[int, int]]()
 
     def foretold(cases, recipe, **_):
-        asked.append(len(cases))
-        return forecast(50.0)
+        asked.append((len(cases), recipe.views))
+        return forecast(25.0 * recipe.views)
 
     monkeypatch.setattr(map_forecast, "forecast_recipe", foretold)
     study = study_of(table, budget="10m")
     study, cases = steps.open_study(study, tmp_path / "run")
-    context = RunContext(study, tmp_path / "run", tmp_path / "cache", clock=Clock(600.0), say=said.append, table=cases)
+    context = RunContext(study, tmp_path / "run", tmp_path / "cache", clock=Clock(600.0), table=cases)
     parts = split(cases, test=0.4, tuning=0.3)
-    kept = map_budget.reserve_for_maps(context, cases, parts, steps.recipe_of(study))
-    assert kept == 50 * ROOM + context.closing
-    assert asked == [len(cases) - len(parts.rows(cases, "train"))]
-    assert len(said) == 1
-    endless = RunContext(study, tmp_path / "run", tmp_path / "cache", table=cases, say=said.append)
-    assert map_budget.reserve_for_maps(endless, cases, parts, steps.recipe_of(study)) == context.closing
-    assert len(asked) == len(said) == 1
+    reserve, many = map_budget.reserve_for_maps(context, cases, parts), len(cases) - len(parts.rows(cases, "train"))
+    for views in (2, 8):
+        seconds, line = reserve(Recipe(views=views))
+        assert seconds == pytest.approx(25 * views * ROOM + context.closing)
+        assert "are kept for the heat maps" in line
+    assert asked == [(many, 2), (many, 8)]
+    endless = RunContext(study, tmp_path / "run", tmp_path / "cache", table=cases)
+    assert map_budget.reserve_for_maps(endless, cases, parts) == context.closing

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from overread.study.context import RunContext
 
 if TYPE_CHECKING:
     from overread.images.slides.tile_settings import Tiles
+    from overread.learning.recipe import Recipe
     from overread.slides.map_forecast import MapForecast
 
 __all__ = ["MapBudget", "reserve_for_maps"]
@@ -83,16 +85,20 @@ class MapBudget:
 
 
 @checked
-def reserve_for_maps(context: RunContext, cases: Cases, parts: Split, recipe: Any) -> float:
-    """Seconds of the budget that training leaves for heat maps and what follows; the plan is said. Without a budget nothing is timed."""
+def reserve_for_maps(context: RunContext, cases: Cases, parts: Split) -> float | Callable[..., tuple[float, str]]:
+    """Seconds of the budget that training leaves for heat maps and what follows, by the recipe once it is settled, and the plan in a line;
+    without a budget, where nothing is timed, the seconds alone."""
     if context.clock.limit is None:
         return context.closing
-    from overread.slides.map_forecast import forecast_recipe
 
-    resources, threads = context.study.resources, context.study.resources.threads
-    asked = cases.take(np.concatenate([parts.rows(cases, part) for part in ("tuning", "test")]))
-    found = forecast_recipe(asked, recipe, weights=context.study.training.weights or None, cache=context.cache, device=resources.device,
-                            threads=threads, workers=threads, progress=context.progress)  # fmt: skip
-    planned = MapBudget(found, context.clock.left, context.closing)
-    context.say(planned.line(recipe.tiles))
-    return planned.reserve
+    def reserve(recipe: Recipe) -> tuple[float, str]:
+        from overread.slides.map_forecast import forecast_recipe
+
+        resources, threads = context.study.resources, context.study.resources.threads
+        asked = cases.take(np.concatenate([parts.rows(cases, part) for part in ("tuning", "test")]))
+        found = forecast_recipe(asked, recipe, weights=context.study.training.weights or None, cache=context.cache, device=resources.device,
+                                threads=threads, workers=threads, progress=context.progress)  # fmt: skip
+        planned = MapBudget(found, context.clock.left, context.closing)
+        return planned.reserve, planned.line(recipe.tiles)
+
+    return reserve
