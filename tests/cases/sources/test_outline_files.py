@@ -90,6 +90,22 @@ def test_a_broken_slide_is_one_all_the_same(study, tmp_path):
     assert paths(named(tmp_path / "s" / "slides.csv"))[2].endswith("s02.tif#slide")
 
 
+def test_where_a_few_tiffs_look_like_slides_it_is_asked(study, tmp_path):
+    """A minority may be images that somebody saved in tiles: nobody guesses what the others are."""
+    import tifffile
+
+    for number in range(3):
+        tifffile.imwrite(tmp_path / f"{number}.tif", np.full((40, 40, 3), 40 * number, np.uint8))
+    shutil.copy(study.parent / "slides" / "s00.tif", tmp_path / "3.tif")
+    names = [f"{number}.tif" for number in range(4)]
+    with pytest.raises(InputError, match=r"1 of 4 that were looked at, first row 4\b.*--slides yes"):
+        are_slides(names, tmp_path)
+    assert are_slides(names, tmp_path, "yes")
+    assert not are_slides(names, tmp_path, "no")
+    assert are_slides(names[2:], tmp_path), "as many as not: damaged ones are slides all the same"
+    assert are_slides([*names[2:], "gone.tif", "gone2.tif"], tmp_path), "what is not there says nothing"
+
+
 def test_ordinary_images_stay_images(tmp_path):
     import tifffile
 

@@ -172,8 +172,8 @@ def test_lesions_are_gone_to_by_list_and_by_key(page):
     scores = [float(text.split("\n")[0]) for text in page.locator("#lesions .what").all_inner_texts()]
     assert scores == sorted(scores, reverse=True)
     assert scores == [pytest.approx(each, abs=0.004) for each in sorted(LESIONS.values(), reverse=True) if each >= 0.5]
-    assert "in an outline" in page.inner_text("#lesions li:nth-child(1)")
-    assert "in no outline" in page.inner_text("#lesions li:nth-child(2)")
+    assert "on an outlined lesion" in page.inner_text("#lesions li:nth-child(1)")
+    assert "on no outlined lesion" in page.inner_text("#lesions li:nth-child(2)")
     page.keyboard.press("n")
     settled(page)
     near = scale(page)

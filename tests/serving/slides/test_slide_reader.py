@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from drawn_slides import MPP, SIDE, draw_study
 from served import client_of
@@ -26,6 +27,7 @@ from overread.study import steps
 from overread.study.context import reads_slides
 from overread.study.outline_steps import file_names
 from overread.study.question import Study
+from overread.study.slides.lesion_tables import FOUND, save_places
 
 
 @pytest.fixture(scope="module")
@@ -48,10 +50,24 @@ def drawn(tmp_path_factory) -> Path:
                   cases.target, Origin("lenet5", 1), salt=cases.salt)  # fmt: skip
     Model(make_network(about).eval(), about).save(home / "run" / "model")
     (home / "run" / "model" / "slides.json").write_text(
-        json.dumps({"score": "maximum", "score_why": "", "threshold": 0.7, "threshold_why": "", "areas": {}})
+        json.dumps(
+            {
+                "score": "maximum",
+                "score_why": "",
+                "threshold": 0.7,
+                "threshold_why": "",
+                "areas": {},
+                "window": 3,
+                "window_why": "",
+            }
+        )
     )
     test = cases.only(parts, "test")
     row = int(np.flatnonzero(test.table["label"] == "tumour")[0])
+    who = dict(zip(FOUND[:3], test.table[list(FOUND[:3])].iloc[row], strict=True))
+    held = pd.DataFrame([{**who, "x": x, "y": 250.0, "score": score, "area": 5e4, "region": -1} for x, score in ((60.0, 0.5), (80.0, 0.9), (40.0, 0.05))])  # fmt: skip
+    (home / "run" / "predictions" / "places").mkdir(parents=True)
+    save_places(held, home / "run" / "predictions" / "places" / "test.csv")
     codes = np.full((20, 20), 20, np.uint8)
     codes[6:8, 6:8] = 240
     side = SIDE * MPP / 20
@@ -86,16 +102,29 @@ def test_the_test_and_the_tuning_part_are_listed_under_their_codes(home, tmp_pat
         (mapped,) = (line for line in lines if line["heat_map"])
         told = client.get("/slide", params={"slide": mapped["key"]}).json()
         assert (told["width"], told["height"], told["mpp"], told["threshold"]) == (SIDE * MPP, SIDE * MPP, MPP, 0.7)
-        side = SIDE * MPP / 20
-        assert [(each["x"], each["y"], each["score"]) for each in told["lesions"]] == [(6.5 * side, 6.5 * side, 0.941)]
-        assert told["lesions"][0]["area"] == pytest.approx(4 * side**2 / 1e6, abs=1e-4)
         assert told["outlines"]
+        found = [[each[name] for name in ("number", "x", "y", "score", "area")] for each in told["lesions"]]
+        assert found == [[1, 80.0, 250.0, 0.9, 0.05], [2, 60.0, 250.0, 0.5, None]], "as the run judged them"
+        assert client.get("/slides").json()["facts"] == [
+            "scores of places are means over 3 × 3 cells of the heat map, as tuning slides chose"
+        ]
         everything = client.get("/slides").text + "".join(
             client.get("/slide", params={"slide": line["key"]}).text for line in lines
         )
     for word in (str(home), ".tif", "slides/", *(f'"p{number:02d}"' for number in range(8))):
         assert word not in everything
     assert client.get("/").text.count("OpenSeadragon") == 1
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_text("case,x\n1,2\n")], ids=["gone", "cut"])
+def test_without_the_places_of_the_run_a_slide_says_so(damage, home, tmp_path):
+    damage(home / "run" / "predictions" / "places" / "test.csv")
+    with client_of(open_slide_reader(home / "run", device="cpu", threads=1), tmp_path) as client:
+        (mapped,) = (line for line in client.get("/slides").json()["slides"] if line["heat_map"])
+        told = client.get("/slide", params={"slide": mapped["key"]}).json()
+    assert told["lesions"] == []
+    assert any("the places found on it cannot be read" in fact for fact in told["facts"])
+    assert {layer["name"] for layer in told["layers"]} == {"slide", "heat-map"}
 
 
 def test_where_slides_have_moved_the_page_says_so(home, tmp_path):
@@ -116,7 +145,7 @@ def test_without_its_table_they_are_listed_and_none_is_shown(home, tmp_path):
     (home / "data" / "slides.csv").unlink()
     with client_of(open_slide_reader(home / "run", device="cpu", threads=1), tmp_path) as client:
         answer = client.get("/slides").json()
-        assert answer["facts"] == ["the run's table is not where it was, or has changed, so that no slide can be shown"]
+        assert answer["facts"][:1] == ["the run's table is not where it was, or has changed, so that no slide can be shown"]
         assert len(answer["slides"]) > 2
         assert all(line["missing"] for line in answer["slides"])
 

@@ -33,9 +33,9 @@ _LOOKED_AT = 24
 def are_slides(images: Sequence[str], root: str | Path, how: str = "auto") -> bool:
     """Whether the images of a table (addresses as seen from ``root``) are slides.
 
-    ``how``: ``yes`` and ``no`` say so; ``auto`` finds out by the content of the files, of TIFF and DICOM of a few first, and
-    only among those whose names let it be. Raises :class:`InputError` where some are slides and others are images that no
-    slide can be.
+    ``how``: ``yes`` and ``no`` say so; ``auto`` finds out by the names of the files and, of TIFF and DICOM, by the content of a few: at
+    least half of those that are there must be slides, for one may be damaged. Raises :class:`InputError` where fewer are, and where some are
+    slides and others are images that no slide can be.
     """
     if one_of(how, WAYS, "slides") == "no":
         return False
@@ -43,9 +43,7 @@ def are_slides(images: Sequence[str], root: str | Path, how: str = "auto") -> bo
     names = files.str.lower()
     sure = names.str.endswith(SLIDE_ENDINGS).to_numpy(bool)
     either = np.flatnonzero(names.str.endswith(_EITHER).to_numpy(bool))
-    few = either[np.linspace(0, len(either) - 1, min(_LOOKED_AT, len(either))).astype(np.int64)]
-    base = Path(root)
-    if how == "auto" and not sure.any() and not any(is_slide(base / files.iloc[row]) for row in few):
+    if how == "auto" and not sure.any() and not _are_mostly_slides(files.iloc[either], Path(root)):
         return False
     other = (names != "").to_numpy(bool) & ~sure
     other[either] = False  # what is no slide among these is told by the audit, and set aside
@@ -57,6 +55,17 @@ def are_slides(images: Sequence[str], root: str | Path, how: str = "auto") -> bo
         raise InputError("a table holds slides or images, not both", given=f"{what}, first {numbered(pd.Series(other))}",
                          todo="take some of its rows with --where, or say --slides no to read each slide as one image")  # fmt: skip
     return True
+
+
+def _are_mostly_slides(files: pd.Series, root: Path) -> bool:
+    """Whether files that may be slides or images are slides, by a few of them that are there; raises :class:`InputError` where a minority is."""
+    few = files.iloc[np.linspace(0, len(files) - 1, min(_LOOKED_AT, len(files))).astype(np.int64)]
+    few = few[[(root / file).is_file() for file in few]]
+    slides = few.map(lambda file: is_slide(root / file)).astype(bool)
+    if slides.any() and slides.mean() < 0.5:
+        raise InputError("some images look like slides, most do not", given=f"{slides.sum()} of {len(slides)} that were looked at, first {numbered(slides)}",
+                         todo="say --slides yes, or --slides no to read each as one image")  # fmt: skip
+    return bool(slides.any())
 
 
 @checked

@@ -51,7 +51,6 @@ from overread.serving.slides.tile_pictures import (
     slide_tile,
 )
 from overread.slides.heat_map import HeatMap
-from overread.slides.lesions import found_lesions
 
 #: What a tile may show.
 LAYERS = ("slide", "heat-map", "skipped")
@@ -65,8 +64,8 @@ _MASKS = 4
 _MAPS, _CELLS = 4, 2**24
 #: The score of the faintest places that are told as lesions.
 _FAINTEST = 0.1
-#: Lesions that are told of a slide, outlines (the largest), and rings of these with their holes.
-_LESIONS, _OUTLINES, _RINGS = 1000, 2000, 6000
+#: Outlines that are told of a slide (the largest), and rings of these with their holes.
+_OUTLINES, _RINGS = 2000, 6000
 #: Corners of outlines that are told of a slide; beyond, every second corner is left out, and so on.
 _CORNERS = 50_000
 #: What is told of slides that is kept, of those looked at last.
@@ -75,7 +74,8 @@ _TOLD = 4
 
 @dataclass(frozen=True)
 class RunSlide:
-    """A slide of a run: how the run calls it, the ``address`` of its overview, and its files; blank or None for what is not there."""
+    """A slide of a run: how the run calls it, the ``address`` of its overview, and its files; blank or None for what is not there.
+    ``places`` that stand out on its heat map, as the run judged them: ``x`` and ``y``, µm, ``score`` and ``area``, µm²."""
 
     name: str
     part: str
@@ -85,20 +85,19 @@ class RunSlide:
     outlines: str = ""
     heat_map: Path | None = None
     tissue: Path | None = None
+    places: pd.DataFrame | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
 class SlidesOfRun:
     """The slides that are shown, and what they share: the class ``positive``, the frozen ``threshold`` of a slide's score and that
-    of the heat map (NaN where none was frozen), the settings of the tissue mask, and the ``radius`` in microns
-    around a lesion within which there is no other."""
+    of the heat map (NaN where none was frozen), the settings of the tissue mask, groups of outlines that are ``tumour``."""
 
     slides: tuple[RunSlide, ...]
     positive: str = ""
     threshold: float = math.nan
     map_threshold: float = math.nan
     tissue: TissueSettings = field(default_factory=TissueSettings)
-    radius: float = 100.0
     tumour: tuple[str, ...] = ()
     facts: tuple[str, ...] = ()
 
@@ -242,19 +241,15 @@ class RunSlides:
             return self._maps[key]
 
     def _lesions(self, one: RunSlide, known: Lesions | None, facts: list[str]) -> list[FoundLesion]:
-        """What was found, the highest score first."""
-        codes, cell, origin = self._cells(one)
+        """What was found, the highest score first; a person may look below the threshold, where areas tell nothing."""
+        if one.places is None:
+            facts.append("the places found on it cannot be read in the run's folder: predict again")
+            return []
         threshold = self._of.map_threshold if math.isfinite(self._of.map_threshold) else 0.5
-        how: dict[str, Any] = {"cell": cell, "radius": self._of.radius, "origin": origin}
-        found = found_lesions(codes, least=threshold, **how)
-        if threshold > _FAINTEST:  # a person may look below the threshold; areas are those of what reaches it
-            fainter = found_lesions(codes, least=_FAINTEST, **how)
-            found = pd.concat([found, fainter.iloc[len(found) :].assign(area=math.nan)])
-        if len(found) > _LESIONS:
-            facts.append(f"of {len(found):,} lesions found those of the {_LESIONS} highest scores are told")
-        found = found.head(_LESIONS)
-        inside = known.at(found["x"].to_numpy(), found["y"].to_numpy()) >= 0 if known is not None else None
-        return [FoundLesion(number + 1, round(x, 1), round(y, 1), self._number(score), rounded(area / 1e6, 4) if math.isfinite(area) else None, None if inside is None else bool(inside[number]))
+        found = one.places[one.places["score"] >= min(threshold, _FAINTEST)]
+        found = found.sort_values("score", ascending=False, kind="stable")
+        inside = None if known is None else known.region_at(found["x"].to_numpy(), found["y"].to_numpy()) >= 0
+        return [FoundLesion(number + 1, round(x, 1), round(y, 1), self._number(score), rounded(area / 1e6, 4) if score >= threshold else None, None if inside is None else bool(inside[number]))
                 for number, (x, y, score, area) in enumerate(found[["x", "y", "score", "area"]].itertuples(index=False))]  # fmt: skip
 
     def _outlined(self, one: RunSlide, slide: Slide, facts: list[str]) -> tuple[list[OutlinedLesion], Lesions | None]:

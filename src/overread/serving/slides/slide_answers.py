@@ -55,7 +55,8 @@ class LayerOf:
 @dataclass(frozen=True)
 class FoundLesion:
     """A lesion that was found: where its strongest place is, its score, and the area in square millimetres of the places around it
-    that reach the threshold, null where unknown. ``outlined``: whether it lies in an outline by people; null where there are none.
+    that reach the threshold, null where unknown. ``outlined``: whether it finds a lesion outlined by people, by lying on it or as
+    close as counts as the same (75 µm); null where there are none.
     """
 
     number: int

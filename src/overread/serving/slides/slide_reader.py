@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from overread.cases.cases import Cases, outline_paths, paths
 from overread.cases.split import Split
 from overread.core.errors import InputError, OverreadError, checked
@@ -20,6 +22,7 @@ from overread.serving.slides.run_slides import RunSlide, SlidesOfRun
 from overread.study.context import RunContext, predictions_of, reads_slides
 from overread.study.outline_steps import file_names, image_keys
 from overread.study.question import Study
+from overread.study.slides.lesion_tables import FOUND, PLACES, read_places
 from overread.study.slides.slide_rule import FILE, SlideReading
 
 #: Whose slides are shown, in this order: those that taught the model would look better than it is.
@@ -65,8 +68,12 @@ def slides_of_run(folder: Path, model: Model) -> SlidesOfRun:
         facts.append("the run's table is not where it was, or has changed, so that no slide can be shown")
     positive, scores = _scores(folder, model)
     shown = [slide for part in PARTS for slide in _slides(cases.only(split, part), part, folder, scores, there)]
-    tiles = model.about.recipe.tiles
-    return SlidesOfRun(tuple(shown), positive, _threshold(folder, positive), _map_threshold(folder), tiles.tissue, tiles.radius,
+    reading = SlideReading.load(folder / "model") if (folder / "model" / FILE).exists() else None
+    if reading and reading.window > 1:
+        facts.append(
+            f"scores of places are means over {reading.window} × {reading.window} cells of the heat map, as tuning slides chose"
+        )
+    return SlidesOfRun(tuple(shown), positive, _threshold(folder, positive), reading.threshold if reading else math.nan, model.about.recipe.tiles.tissue,
                        cases.planes.tumour, tuple(facts))  # fmt: skip
 
 
@@ -77,10 +84,19 @@ def _slides(cases: Cases, part: str, folder: Path, scores: dict[str, float], the
     maps, label = folder / "predictions" / "maps", cases.target.columns[0]
     names, keys = file_names(cases), image_keys(cases)
     held = {path.name: path for path in maps.iterdir()} if maps.is_dir() else {}
+    places = _places(folder, part)
     for row, case in enumerate(cases.table["case"].astype(str)):
         score = scores.get(case, math.nan)
         yield RunSlide(keys[row], part, addresses[row], str(cases.table[label].iloc[row]), score, outlines[row],
-                       held.get(f"{names[row]}.tif"), held.get(f"{names[row]}.tissue.png"))  # fmt: skip
+                       held.get(f"{names[row]}.tif"), held.get(f"{names[row]}.tissue.png"), None if places is None else places[places["case"] == keys[row]])  # fmt: skip
+
+
+def _places(folder: Path, part: str) -> pd.DataFrame | None:
+    """The places that stand out on the slides of a part; None where their table is not there, or damaged."""
+    try:
+        return read_places(folder / "predictions" / PLACES / f"{part}.csv")[list(FOUND)]
+    except (InputError, KeyError, ValueError):  # each slide tells that they cannot be shown
+        return None
 
 
 def _scores(folder: Path, model: Model) -> tuple[str, dict[str, float]]:
@@ -99,9 +115,3 @@ def _threshold(folder: Path, positive: str) -> float:
     path = folder / "evaluation" / "operating.json"
     points = load_operating_points(path) if path.exists() else ()
     return next((point.threshold for point in points if point.of == positive), math.nan)
-
-
-def _map_threshold(folder: Path) -> float:
-    """The probability from which a place is called a lesion, as tuning slides chose it."""
-    path = folder / "model" / FILE
-    return SlideReading.load(path.parent).threshold if path.exists() else math.nan

@@ -93,10 +93,13 @@ async function show(each) {
     const slide = await get(`slide?slide=${each.key}`);
     if (state.shown !== each) return;
     state.slide = slide;
-    opened(slide);
+    busy("");
+    opened(slide); // which may have something to wait for of its own
   } catch (error) {
-    if (state.shown === each) trouble(error, () => show(each));
-  } finally { if (state.shown === each) busy(""); }
+    if (state.shown !== each) return;
+    busy("");
+    trouble(error, () => show(each));
+  }
 }
 
 function opened(slide) {
@@ -159,7 +162,7 @@ function lesions() {
     : `${reached.length === slide.lesions.length ? reached.length : `${reached.length} of ${slide.lesions.length}`} reach ${deep.least.toFixed(3)}, highest score first${shown.length < reached.length ? `; the first ${MOST} are listed` : ""}.`;
   for (const id of ["previous", "next"]) at(id).disabled = !reached.length;
   put("lesions", ...shown.map((each) => {
-    const area = each.area === null ? "" : each.area < 0.1 ? `, ${Math.round(1e6 * each.area).toLocaleString("en")} µm²` : `, ${+each.area.toPrecision(2)} mm²`, truth = each.outlined === null || !deep.shown.people ? "" : each.outlined ? ", in an outline" : ", in no outline";
+    const area = each.area === null ? "" : each.area < 0.1 ? `, ${Math.round(1e6 * each.area).toLocaleString("en")} µm²` : `, ${+each.area.toPrecision(2)} mm²`, truth = each.outlined === null || !deep.shown.people ? "" : each.outlined ? ", on an outlined lesion" : ", on no outlined lesion";
     const button = make("button", "", make("span", "number", `${each.number}`), make("span", "what", each.score === null ? "no score" : each.score.toFixed(3), make("small", "", `x ${Math.round(each.x).toLocaleString("en")} µm, y ${Math.round(each.y).toLocaleString("en")} µm${area}${truth}`)));
     button.type = "button";
     button.addEventListener("click", () => to(each));
