@@ -145,7 +145,9 @@ def test_without_its_table_they_are_listed_and_none_is_shown(home, tmp_path):
     (home / "data" / "slides.csv").unlink()
     with client_of(open_slide_reader(home / "run", device="cpu", threads=1), tmp_path) as client:
         answer = client.get("/slides").json()
-        assert answer["facts"][:1] == ["the run's table is not where it was, or has changed, so that no slide can be shown"]
+        assert answer["facts"][:1] == [
+            "the run's table is not where it was, or has changed, so that no slide can be shown"
+        ]
         assert len(answer["slides"]) > 2
         assert all(line["missing"] for line in answer["slides"])
 

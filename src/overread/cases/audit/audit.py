@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from overread.cases.audit.described_rows import Severity
 from overread.cases.audit.fingerprints import BLANK, components, exact, group, longest, similar, take_fingerprints
 from overread.cases.audit.mask_checks import Masks, check_masks, describe_masks, objects_by_source, unusable
 from overread.cases.audit.shortcut import shortcut, verdict_of
@@ -25,7 +26,6 @@ from overread.core.phrases import count as counted
 from overread.core.progress import Progress, silent
 from overread.images.image import BEYOND, DOUBT
 
-Severity = Literal["error", "warning", "note"]
 _WORST_FIRST = {"error": 0, "warning": 1, "note": 2}
 
 

@@ -8,14 +8,26 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
+from numpy.typing import NDArray
 
 from overread.core.errors import checked, require
 from overread.core.files import cores, folder_lock, publish
 from overread.core.progress import Progress, silent
 from overread.core.sandbox import contained
+
+#: How grave a finding is.
+Severity = Literal["error", "warning", "note"]
+#: What is wrong with some rows: kind, severity, message, advice, the rows, and how many there are.
+Found = tuple[str, Severity, str, str, NDArray[Any], int]
+
+
+@checked
+def found_in(kind: str, severity: Severity, message: str, advice: str, rows: NDArray[Any], many: int | None = None) -> list[Found]:  # fmt: skip
+    """A finding in some ``rows``; ``many`` where another number than theirs counts."""
+    return [(kind, severity, message, advice, rows, len(rows) if many is None else many)]
 
 
 @dataclass(frozen=True)

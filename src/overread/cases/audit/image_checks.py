@@ -17,7 +17,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from overread.cases.audit.audit import BORDER, Finding, Severity, modes, sizes
+from overread.cases.audit.audit import BORDER, Finding, modes, sizes
+from overread.cases.audit.described_rows import Severity
 from overread.cases.audit.fingerprints import BLANK
 from overread.core.errors import InputError, checked
 from overread.core.files import FORMAT, build, fingerprint, hashed, read_json, write_json

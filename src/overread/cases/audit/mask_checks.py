@@ -7,13 +7,13 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from overread.cases.audit.described_rows import DescribedRows, file_state
+from overread.cases.audit.described_rows import DescribedRows, Found, Severity, file_state, found_in
 from overread.cases.audit.fingerprints import components
 from overread.cases.cases import Cases, mask_paths, paths
 from overread.core.errors import checked, require
@@ -24,7 +24,6 @@ from overread.images.outlines.mask_address import mask_file, several
 from overread.images.outlines.mask_description import NO_MASK, OTHER_SIZE, describe_mask
 from overread.stats.estimate import rounded
 
-Severity = Literal["error", "warning", "note"]
 #: Objects of at most so many pixels, or of this part of the median area, are specks.
 SPECK, SPECK_SHARE = 4, 0.02
 #: Of a mask that is not its image's: less contrast than this part of the median, where the median is at least this.
@@ -71,10 +70,6 @@ class Masks:
         """(N,) microns of a pixel: those of the table, else those of the image's file; NaN where neither says them."""
         told = self.cases.table.get("pixel_size", pd.Series(np.nan, index=self.rows.index)).to_numpy(np.float64)
         return np.where(np.isnan(told), self.rows["pixel_size"].to_numpy(np.float64), told)
-
-
-#: One thing found: kind, severity, message, advice, rows that it is about, and how many where these are not counted.
-Found = tuple[str, Severity, str, str, NDArray[Any], int]
 
 
 @checked
@@ -126,22 +121,16 @@ def unusable(masks: Masks) -> dict[str, str]:
 # -- masks that cannot be used -------------------------------------------------------------------------------------
 
 
-def _one(
-    kind: str, severity: Severity, message: str, advice: str, rows: NDArray[Any], many: int | None = None
-) -> list[Found]:
-    return [(kind, severity, message, advice, rows, len(rows) if many is None else many)]
-
-
 def _unreadable(masks: Masks) -> list[Found]:
     errors = masks.rows["error"]
     differ = errors.str.contains(OTHER_SIZE, regex=False)
     broken = np.flatnonzero((errors != "") & ~differ)
     severity: Severity = "error" if len(broken) * 20 > max(len(errors), 1) else "warning"
-    found = _one("unreadable-mask", severity, f"{counted(len(broken), 'mask')} cannot be read, and {'its image is' if len(broken) == 1 else 'their images are'} set aside, first: {errors[broken[0]].rstrip('.') if len(broken) else ''}",
-                 "Restore these files, or blank their cells.", broken)  # fmt: skip
+    found = found_in("unreadable-mask", severity, f"{counted(len(broken), 'mask')} cannot be read, and {'its image is' if len(broken) == 1 else 'their images are'} set aside, first: {errors[broken[0]].rstrip('.') if len(broken) else ''}",
+                     "Restore these files, or blank their cells.", broken)  # fmt: skip
     sizes = np.flatnonzero(differ)
-    return found + _one("mask-size", "error", f"{counted(len(sizes), 'mask has', 'masks have')} another size than the image, first: {errors[sizes[0]].rstrip('.') if len(sizes) else ''}",
-                        "Save masks at the size of their images; of those resized take the original ones.", sizes)  # fmt: skip
+    return found + found_in("mask-size", "error", f"{counted(len(sizes), 'mask has', 'masks have')} another size than the image, first: {errors[sizes[0]].rstrip('.') if len(sizes) else ''}",
+                            "Save masks at the size of their images; of those resized take the original ones.", sizes)  # fmt: skip
 
 
 # -- masks that belong elsewhere -----------------------------------------------------------------------------------
@@ -152,21 +141,21 @@ def _copies(masks: Masks) -> list[Found]:
     digest, read = masks.rows["digest"].to_numpy(object), masks.read
     pairs = masks.exact[read[masks.exact].all(axis=1)] if len(masks.exact) else masks.exact
     torn = pairs[digest[pairs[:, 0]] != digest[pairs[:, 1]]]
-    found = _one("conflicting-mask", "warning", f"{counted(len(torn), 'pair')} of images that are the same, pixel for pixel, have different masks",
-                 "Find out which mask is right, or treat them as two readers' (overread readers).", np.unique(torn), len(torn))  # fmt: skip
+    found = found_in("conflicting-mask", "warning", f"{counted(len(torn), 'pair')} of images that are the same, pixel for pixel, have different masks",
+                     "Find out which mask is right, or treat them as two readers' (overread readers).", np.unique(torn), len(torn))  # fmt: skip
     full = pd.Series(digest)[read & (masks.rows["objects"] > 0).to_numpy()]
     images = pd.Series(components(len(digest), masks.exact))[full.index]  # equal images are one
     rows = full.index[images.groupby(full).transform("nunique") > 1].to_numpy(np.int64)
-    return found + _one("mask-copied", "warning", f"{counted(len(rows), 'image shares', 'images share')} a mask with another image",
-                        "A mask was copied to the wrong name: restore that of each image.", rows)  # fmt: skip
+    return found + found_in("mask-copied", "warning", f"{counted(len(rows), 'image shares', 'images share')} a mask with another image",
+                            "A mask was copied to the wrong name: restore that of each image.", rows)  # fmt: skip
 
 
 def _elsewhere(masks: Masks) -> list[Found]:
     contrast = masks.rows["contrast"].to_numpy(np.float64)
     usual = float(np.nanmedian(contrast)) if np.isfinite(contrast).any() else 0.0
     rows = np.flatnonzero(contrast < ELSEWHERE * usual) if usual >= TELLING else np.empty(0, np.int64)
-    return _one("mask-elsewhere", "warning", f"{counted(len(rows), 'mask does', 'masks do')} not lie on what {'its image shows' if len(rows) == 1 else 'their images show'}: brightness tells inside from outside by {rounded(float(np.nanmax(contrast[rows])) if len(rows) else 0)} at most, in the median image by {rounded(usual)}",
-                "Look at them: the mask of another image, or one that was flipped, turned or shifted.", rows)  # fmt: skip
+    return found_in("mask-elsewhere", "warning", f"{counted(len(rows), 'mask does', 'masks do')} not lie on what {'its image shows' if len(rows) == 1 else 'their images show'}: brightness tells inside from outside by {rounded(float(np.nanmax(contrast[rows])) if len(rows) else 0)} at most, in the median image by {rounded(usual)}",
+                    "Look at them: the mask of another image, or one that was flipped, turned or shifted.", rows)  # fmt: skip
 
 
 # -- masks that are flawed -----------------------------------------------------------------------------------------
@@ -175,8 +164,8 @@ def _elsewhere(masks: Masks) -> list[Found]:
 def _interpolated(masks: Masks) -> list[Found]:
     rims, objects = masks.rows["rims"], masks.rows["objects"]
     rows = np.flatnonzero(masks.rows["smooth"].astype(bool) | ((rims >= 3) & (rims > 0.1 * objects)))
-    return _one("interpolated-mask", "warning", f"{counted(len(rows), 'mask was', 'masks were')} resized so that labels were mixed: there are grey values, or numbers that stand only along edges",
-                "Take the original masks, or resize them by nearest neighbour; numbers along edges would be learned as objects.", rows)  # fmt: skip
+    return found_in("interpolated-mask", "warning", f"{counted(len(rows), 'mask was', 'masks were')} resized so that labels were mixed: there are grey values, or numbers that stand only along edges",
+                    "Take the original masks, or resize them by nearest neighbour; numbers along edges would be learned as objects.", rows)  # fmt: skip
 
 
 def _flawed(masks: Masks) -> list[Found]:
@@ -190,12 +179,12 @@ def _flawed(masks: Masks) -> list[Found]:
         many, rows = int(masks.rows[column].sum()), np.flatnonzero(masks.rows[column] > 0)
         most = {"hollow-object": 1.0, "merged-objects": MANY_SUSPECTS}.get(kind, MANY)
         severity: Severity = "warning" if many > most * max(masks.objects, 1) else "note"
-        found += _one(
+        found += found_in(
             kind, severity, f"{counted(many, 'object')} {what}, in {counted(len(rows), 'image')}", advice, rows
         )
     pixels, rows = int(masks.rows["overlapped"].sum()), np.flatnonzero(masks.rows["overlapped"] > 0)
-    return found + _one("overlaps", "note", f"{counted(pixels, 'pixel is', 'pixels are')} claimed by more than one object, in {counted(len(rows), 'image')}; the smaller object has them",
-                        "A label image holds one object a pixel: see that the outlines are meant so.", rows)  # fmt: skip
+    return found + found_in("overlaps", "note", f"{counted(pixels, 'pixel is', 'pixels are')} claimed by more than one object, in {counted(len(rows), 'image')}; the smaller object has them",
+                            "A label image holds one object a pixel: see that the outlines are meant so.", rows)  # fmt: skip
 
 
 def _specks(masks: Masks) -> list[Found]:
@@ -205,15 +194,15 @@ def _specks(masks: Masks) -> list[Found]:
     each = np.array([int((areas <= few).sum()) for areas in masks.areas], np.int64)
     rows, many = np.flatnonzero(each), int(each.sum())
     severity: Severity = "warning" if many > MANY * masks.objects else "note"
-    return _one("specks", severity, f"{counted(many, 'object')} of at most {few:,.0f} pixels, where the median object has {masks.median:,.0f}, in {counted(len(rows), 'image')}",
-                "Slips of the pen count as objects: remove them, or see that they are meant.", rows)  # fmt: skip
+    return found_in("specks", severity, f"{counted(many, 'object')} of at most {few:,.0f} pixels, where the median object has {masks.median:,.0f}, in {counted(len(rows), 'image')}",
+                    "Slips of the pen count as objects: remove them, or see that they are meant.", rows)  # fmt: skip
 
 
 def _empty(masks: Masks) -> list[Found]:
     rows = np.flatnonzero(masks.read & (masks.rows["objects"] == 0).to_numpy())
     severity: Severity = "error" if len(rows) and len(rows) == int(masks.read.sum()) else "note"
-    return _one("empty-mask", severity, f"{counted(len(rows), 'mask holds', 'masks hold')} no object",
-                "Right where the image shows none: it teaches that too, and every object found there is false.", rows)  # fmt: skip
+    return found_in("empty-mask", severity, f"{counted(len(rows), 'mask holds', 'masks hold')} no object",
+                    "Right where the image shows none: it teaches that too, and every object found there is false.", rows)  # fmt: skip
 
 
 def _one_object(masks: Masks) -> list[Found]:
@@ -221,8 +210,8 @@ def _one_object(masks: Masks) -> list[Found]:
     rows = np.flatnonzero(
         masks.rows["notes"].str.contains("one mask, whose", regex=False) & (masks.rows["objects"] > 1)
     )
-    return _one("one-mask", "note", f"{counted(len(rows), 'mask has', 'masks have')} one value for all objects: those that touch count as one",
-                "Where objects touch, a label image with a number for each tells them apart.", rows)  # fmt: skip
+    return found_in("one-mask", "note", f"{counted(len(rows), 'mask has', 'masks have')} one value for all objects: those that touch count as one",
+                    "Where objects touch, a label image with a number for each tells them apart.", rows)  # fmt: skip
 
 
 def _scales(masks: Masks) -> list[Found]:
@@ -234,15 +223,15 @@ def _scales(masks: Masks) -> list[Found]:
     if sized[high] < SCALES * sized[low]:
         return []
     told = " (--pixel-size brings them to one scale)" if np.isnan(masks.micron).all() else ""
-    return _one("object-scale", "note", f"the median object has {sized[high]:,.0f} pixels in {high} and {sized[low]:,.0f} in {low}",
-                f"A network sees sizes: give microns of a pixel where the microscopes differ{told}.", np.flatnonzero(masks.read), 1)  # fmt: skip
+    return found_in("object-scale", "note", f"the median object has {sized[high]:,.0f} pixels in {high} and {sized[low]:,.0f} in {low}",
+                    f"A network sees sizes: give microns of a pixel where the microscopes differ{told}.", np.flatnonzero(masks.read), 1)  # fmt: skip
 
 
 def _described(masks: Masks) -> list[Found]:
     """How many objects there are, and how large, by source."""
     told = "; ".join(f"{name}: {_in_words(one)}" for name, one in objects_by_source(masks).items() if one["objects"])
-    return _one("objects", "note", f"{counted(masks.objects, 'object')} in {counted(int(masks.read.sum()), 'mask')} ({told})",
-                "See that numbers and sizes are what you know of these images.", np.flatnonzero(masks.read), masks.objects)  # fmt: skip
+    return found_in("objects", "note", f"{counted(masks.objects, 'object')} in {counted(int(masks.read.sum()), 'mask')} ({told})",
+                    "See that numbers and sizes are what you know of these images.", np.flatnonzero(masks.read), masks.objects)  # fmt: skip
 
 
 def _in_words(one: dict[str, Any]) -> str:

@@ -8,13 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from overread.cases.audit.described_rows import DescribedRows, file_state
+from overread.cases.audit.described_rows import DescribedRows, Found, Severity, file_state, found_in
 from overread.cases.cases import Cases, outline_paths, paths
 from overread.core.errors import checked, require
 from overread.core.phrases import count as counted
@@ -27,7 +27,6 @@ from overread.images.slides.tile_settings import Tiles
 from overread.images.slides.tissue import KINDS
 from overread.stats.estimate import rounded
 
-Severity = Literal["error", "warning", "note"]
 #: mm² of tissue below which a slide has almost none.
 LITTLE = 0.1
 #: From this share of what is not glass on, artefacts of a slide are worth a warning.
@@ -63,10 +62,6 @@ class SlideRows:
             return np.full(len(self.rows), np.nan)
         positive = labels.isin(self.cases.target.positive).to_numpy(np.float64)
         return np.where(self.cases.labelled, positive, np.nan)
-
-
-#: One thing found: kind, severity, message, advice, rows that it is about, and how many where these are not counted.
-Found = tuple[str, Severity, str, str, NDArray[Any], int]
 
 
 @checked
@@ -119,10 +114,6 @@ def unusable_slides(slides: SlideRows) -> dict[str, str]:
     }
 
 
-def _one(kind: str, severity: Severity, message: str, advice: str, rows: NDArray[Any], many: int | None = None) -> list[Found]:  # fmt: skip
-    return [(kind, severity, message, advice, rows, len(rows) if many is None else many)]
-
-
 def _first(texts: pd.Series, rows: NDArray[Any]) -> str:
     return str(texts.iloc[rows[0]]).rstrip(".") if len(rows) else ""
 
@@ -134,14 +125,14 @@ def _damaged(slides: SlideRows) -> list[Found]:
     errors = slides.rows["error"].where(~_slow(slides.rows["error"]), "")
     rows = np.flatnonzero(errors != "")
     severity: Severity = "error" if len(rows) * 20 > max(len(errors), 1) else "warning"
-    return _one("damaged-slide", severity, f"{counted(len(rows), 'slide')} cannot be read to {'its' if len(rows) == 1 else 'their'} end and {'is' if len(rows) == 1 else 'are'} set aside, first: {_first(errors, rows)}",
-                "Restore these files: their overviews can be read, and places within them cannot.", rows)  # fmt: skip
+    return found_in("damaged-slide", severity, f"{counted(len(rows), 'slide')} cannot be read to {'its' if len(rows) == 1 else 'their'} end and {'is' if len(rows) == 1 else 'are'} set aside, first: {_first(errors, rows)}",
+                    "Restore these files: their overviews can be read, and places within them cannot.", rows)  # fmt: skip
 
 
 def _too_long(slides: SlideRows) -> list[Found]:
     rows = np.flatnonzero(_slow(slides.rows["error"]))
-    return _one("slow-slide", "warning", f"{counted(len(rows), 'slide')} took too long to read through and {'is' if len(rows) == 1 else 'are'} set aside, first: {_first(slides.rows['error'], rows)}",
-                "They need not be damaged: convert slides without a pyramid to pyramidal TIFF, or run this where disks are faster.", rows)  # fmt: skip
+    return found_in("slow-slide", "warning", f"{counted(len(rows), 'slide')} took too long to read through and {'is' if len(rows) == 1 else 'are'} set aside, first: {_first(slides.rows['error'], rows)}",
+                    "They need not be damaged: convert slides without a pyramid to pyramidal TIFF, or run this where disks are faster.", rows)  # fmt: skip
 
 
 def _slow(errors: pd.Series) -> NDArray[np.bool_]:
@@ -152,8 +143,8 @@ def _slow(errors: pd.Series) -> NDArray[np.bool_]:
 def _little(slides: SlideRows) -> list[Found]:
     tissue = slides.rows["tissue"].to_numpy(np.float64)
     rows = np.flatnonzero(slides.read & (tissue < LITTLE))
-    return _one("little-tissue", "warning", f"{counted(len(rows), 'slide has', 'slides have')} almost no tissue: less than {LITTLE:g} mm²",
-                "Look at them: an empty slide, a stain that is hardly seen, or microns of a pixel that are wrong.", rows)  # fmt: skip
+    return found_in("little-tissue", "warning", f"{counted(len(rows), 'slide has', 'slides have')} almost no tissue: less than {LITTLE:g} mm²",
+                    "Look at them: an empty slide, a stain that is hardly seen, or microns of a pixel that are wrong.", rows)  # fmt: skip
 
 
 def _artefacts(slides: SlideRows) -> list[Found]:
@@ -161,10 +152,10 @@ def _artefacts(slides: SlideRows) -> list[Found]:
     means = slides.rows.loc[slides.read, list(_ARTEFACTS)].mean() if slides.read.any() else pd.Series(0.0, index=list(_ARTEFACTS))  # fmt: skip
     listed = ", ".join(f"{name} {means[name]:.1%}" for name in _ARTEFACTS if means[name] >= 0.0005)
     spoilt, some = np.flatnonzero(slides.read & (shares > SPOILT)), np.flatnonzero(slides.read & (shares > 0))
-    found = _one("artefacts", "note", f"of what is not glass {means.sum():.1%} is no tissue that can be read, on the mean of {counted(int(slides.read.sum()), 'slide')} ({listed})",
-                 "It is skipped: no tile is drawn there and no lesion found.", some if means.sum() >= 0.0005 else some[:0])  # fmt: skip
-    return found + _one("spoilt-slide", "warning", f"{counted(len(spoilt), 'slide has', 'slides have')} pen, edges, bubbles or blur on more than {SPOILT:.0%} of what is not glass, up to {float(shares[spoilt].max(initial=0)):.0%}",
-                        "Look at them, scan them again, or leave them out: what lies there is not looked at.", spoilt)  # fmt: skip
+    found = found_in("artefacts", "note", f"of what is not glass {means.sum():.1%} is no tissue that can be read, on the mean of {counted(int(slides.read.sum()), 'slide')} ({listed})",
+                     "It is skipped: no tile is drawn there and no lesion found.", some if means.sum() >= 0.0005 else some[:0])  # fmt: skip
+    return found + found_in("spoilt-slide", "warning", f"{counted(len(spoilt), 'slide has', 'slides have')} pen, edges, bubbles or blur on more than {SPOILT:.0%} of what is not glass, up to {float(shares[spoilt].max(initial=0)):.0%}",
+                            "Look at them, scan them again, or leave them out: what lies there is not looked at.", spoilt)  # fmt: skip
 
 
 # -- microns and pyramids ------------------------------------------------------------------------------------------
@@ -177,17 +168,17 @@ def _microns(slides: SlideRows) -> list[Found]:
     sizes = pd.Series(np.round(mpp[slides.read], 3)).value_counts()
     listed = ", ".join(f"{size:g} µm ({many:,})" for size, many in sizes.head(6).items())
     coarse = mpp > Tiles().mpp[0] * 1.01
-    found = _one("mixed-microns", "note", f"pixels of slides come in {len(sizes)} sizes: {listed}",
-                 "Tiles are cut in microns, so that they show alike; what a scanner did not resolve stays blurred.", np.flatnonzero(slides.read), len(sizes))  # fmt: skip
+    found = found_in("mixed-microns", "note", f"pixels of slides come in {len(sizes)} sizes: {listed}",
+                     "Tiles are cut in microns, so that they show alike; what a scanner did not resolve stays blurred.", np.flatnonzero(slides.read), len(sizes))  # fmt: skip
     rows = np.flatnonzero(slides.read & coarse)
-    return found + _one("coarse-slide", "note", f"{counted(len(rows), 'slide has', 'slides have')} pixels larger than the {Tiles().mpp[0]:g} µm of a usual tile, up to {float(mpp[rows].max(initial=0)):g} µm",
-                        "Their tiles are enlarged: ask for coarser ones (tiles.mpp), or leave them out.", rows)  # fmt: skip
+    return found + found_in("coarse-slide", "note", f"{counted(len(rows), 'slide has', 'slides have')} pixels larger than the {Tiles().mpp[0]:g} µm of a usual tile, up to {float(mpp[rows].max(initial=0)):g} µm",
+                            "Their tiles are enlarged: ask for coarser ones (tiles.mpp), or leave them out.", rows)  # fmt: skip
 
 
 def _pyramids(slides: SlideRows) -> list[Found]:
     rows = np.flatnonzero(slides.read & (slides.rows["levels"] == 1).to_numpy())
-    return _one("no-pyramid", "note", f"{counted(len(rows), 'slide has', 'slides have')} one level only: what is seen from afar is made from all pixels, which takes long",
-                "Convert them once to pyramidal TIFF.", rows)  # fmt: skip
+    return found_in("no-pyramid", "note", f"{counted(len(rows), 'slide has', 'slides have')} one level only: what is seen from afar is made from all pixels, which takes long",
+                    "Convert them once to pyramidal TIFF.", rows)  # fmt: skip
 
 
 # -- outlines ------------------------------------------------------------------------------------------------------
@@ -197,35 +188,35 @@ def _unread(slides: SlideRows) -> list[Found]:
     errors = slides.rows["outline_error"]
     rows = np.flatnonzero(errors != "")
     severity: Severity = "error" if len(rows) * 20 > max(int(slides.rows["outlined"].sum()), 1) else "warning"
-    return _one("unreadable-outlines", severity, f"{counted(len(rows), 'file')} of outlines cannot be read, first: {_first(errors, rows)}",
-                "Export these files again, or name the groups that are tumour (--tumour-group).", rows)  # fmt: skip
+    return found_in("unreadable-outlines", severity, f"{counted(len(rows), 'file')} of outlines cannot be read, first: {_first(errors, rows)}",
+                    "Export these files again, or name the groups that are tumour (--tumour-group).", rows)  # fmt: skip
 
 
 def _astray(slides: SlideRows) -> list[Found]:
     many = slides.rows["astray"].to_numpy(np.int64)
     rows, total = np.flatnonzero(many), int(slides.rows["outlines"].sum())
     severity: Severity = "error" if many.sum() * 2 > max(total, 1) else "warning"
-    return _one("outlines-elsewhere", severity, f"{counted(int(many.sum()), 'outline')} of {total:,} {'lies' if many.sum() == 1 else 'lie'} for more than half outside of tissue, on {counted(len(rows), 'slide')}",
-                "Look at them: outlines of another slide, in other pixels than those of level 0, or shifted.", rows)  # fmt: skip
+    return found_in("outlines-elsewhere", severity, f"{counted(int(many.sum()), 'outline')} of {total:,} {'lies' if many.sum() == 1 else 'lie'} for more than half outside of tissue, on {counted(len(rows), 'slide')}",
+                    "Look at them: outlines of another slide, in other pixels than those of level 0, or shifted.", rows)  # fmt: skip
 
 
 def _against_labels(slides: SlideRows) -> list[Found]:
     judged, disease = slides.rows["judged"].to_numpy(np.int64), slides.disease
     anything = slides.rows["outlines"].to_numpy(np.int64) > 0
     wrong = np.flatnonzero(slides.drawn & (disease == 0) & anything)
-    found = _one("lesions-on-normal", "error", f"{counted(len(wrong), 'slide')} whose label says no disease {'has' if len(wrong) == 1 else 'have'} outlined lesions",
-                 "Find out which is right: the label, the outlines, or their file's name.", wrong)  # fmt: skip
+    found = found_in("lesions-on-normal", "error", f"{counted(len(wrong), 'slide')} whose label says no disease {'has' if len(wrong) == 1 else 'have'} outlined lesions",
+                     "Find out which is right: the label, the outlines, or their file's name.", wrong)  # fmt: skip
     bare = np.flatnonzero(slides.drawn & (disease == 1) & ~anything)
-    found += _one("disease-without-lesion", "warning", f"{counted(len(bare), 'slide')} whose label says disease {'has' if len(bare) == 1 else 'have'} a file of outlines without a lesion",
-                  "Outline its lesions, or leave the slide out: where they are is unknown.", bare)  # fmt: skip
+    found += found_in("disease-without-lesion", "warning", f"{counted(len(bare), 'slide')} whose label says disease {'has' if len(bare) == 1 else 'have'} a file of outlines without a lesion",
+                      "Outline its lesions, or leave the slide out: where they are is unknown.", bare)  # fmt: skip
     few = np.flatnonzero(slides.drawn & anything & (judged == 0))
-    found += _one("isolated-only", "note", f"all lesions of {counted(len(few), 'slide')} are isolated tumour cells, or areas that were set aside",
-                  "They count neither as found nor as missed, as in CAMELYON16.", few)  # fmt: skip
+    found += found_in("isolated-only", "note", f"all lesions of {counted(len(few), 'slide')} are isolated tumour cells, or areas that were set aside",
+                      "They count neither as found nor as missed, as in CAMELYON16.", few)  # fmt: skip
     if not slides.rows["outlined"].any():
         return found
     missing = np.flatnonzero(slides.read & (disease == 1) & ~slides.rows["outlined"].to_numpy(bool))
-    return found + _one("no-outlines", "warning", f"{counted(len(missing), 'slide')} whose label says disease {'has' if len(missing) == 1 else 'have'} no file of outlines",
-                        "Add the files: without them training cannot tell where disease is, and FROC has no lesion to find.", missing)  # fmt: skip
+    return found + found_in("no-outlines", "warning", f"{counted(len(missing), 'slide')} whose label says disease {'has' if len(missing) == 1 else 'have'} no file of outlines",
+                            "Add the files: without them training cannot tell where disease is, and FROC has no lesion to find.", missing)  # fmt: skip
 
 
 def _said(slides: SlideRows) -> list[Found]:
@@ -234,8 +225,8 @@ def _said(slides: SlideRows) -> list[Found]:
     notes = notes[notes.ne("") & notes.notna()]
     kinds = notes.str.replace(r"\A\d[\d,]* outlines? ", "outlines ", regex=True).value_counts()
     listed = "; ".join(f"{kind} ({counted(many, 'slide')})" for kind, many in kinds.head(8).items())
-    return _one("outline-notes", "note", f"of outlines was told: {listed}",
-                "See that this is what they mean.", np.unique(notes.index.to_numpy(np.int64)))  # fmt: skip
+    return found_in("outline-notes", "note", f"of outlines was told: {listed}",
+                    "See that this is what they mean.", np.unique(notes.index.to_numpy(np.int64)))  # fmt: skip
 
 
 # -- stain and amounts ---------------------------------------------------------------------------------------------
@@ -251,8 +242,8 @@ def _stains(slides: SlideRows) -> list[Found]:
     most = max(apart, default=(0.0, "", ""))
     if most[0] < STAINS_APART:
         return []
-    return _one("stain-apart", "note", f"the stains of {most[1] or 'no source'} and {most[2]} lie {most[0]:.0f}° apart",
-                "Bring them to one look (stain macenko or reinhard of the recipe), vary them in training (augmentation.stain), and judge each source by itself.", np.flatnonzero(known), 1)  # fmt: skip
+    return found_in("stain-apart", "note", f"the stains of {most[1] or 'no source'} and {most[2]} lie {most[0]:.0f}° apart",
+                    "Bring them to one look (stain macenko or reinhard of the recipe), vary them in training (augmentation.stain), and judge each source by itself.", np.flatnonzero(known), 1)  # fmt: skip
 
 
 def _amounts(slides: SlideRows) -> list[Found]:
@@ -262,8 +253,8 @@ def _amounts(slides: SlideRows) -> list[Found]:
         return []
     told = "; ".join(f"{name} {one['tiles']:,} of {counted(one['slides'], 'slide')} of {counted(one['patients'], 'patient')}" for name, one in held.items())  # fmt: skip
     tissue = slides.rows["tissue"].to_numpy(np.float64)[slides.read]
-    return _one("tissue", "note", f"{rounded(float(tissue.sum()))} mm² of tissue, {rounded(float(np.median(tissue)))} mm² of the median slide: about so many tiles of {Tiles().side:g} µm side by side: {told}",
-                "See that the area is what you know of these slides.", np.flatnonzero(slides.read), int(slides.read.sum()))  # fmt: skip
+    return found_in("tissue", "note", f"{rounded(float(tissue.sum()))} mm² of tissue, {rounded(float(np.median(tissue)))} mm² of the median slide: about so many tiles of {Tiles().side:g} µm side by side: {told}",
+                    "See that the area is what you know of these slides.", np.flatnonzero(slides.read), int(slides.read.sum()))  # fmt: skip
 
 
 CHECKS: tuple[Callable[[SlideRows], list[Found]], ...] = (

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from overread.core.errors import ImageError, checked, require
 from overread.images.address import Address, parse
 from overread.images.image import Limits, broken_as, file_key, printable, read_bytes
-from overread.images.slides.files.handles import SLIDE_ENDINGS, OpenedSlide, borrowed, dropped
+from overread.images.slides.files.handles import INDEX_ENDINGS, SLIDE_ENDINGS, OpenedSlide, borrowed, dropped
 from overread.images.slides.files.tiled_tiff import MAGIC, NO_PYRAMID, READ_HERE, TiledTiff, tiff_slide_kind
 from overread.images.slides.files.vendor_slide import VendorSlide, has_openslide, vendor_of
 
@@ -151,7 +151,8 @@ def read_tile(slide: Slide, x: float, y: float, size: int, mpp: float) -> NDArra
 def slide_digest(path: str | os.PathLike[str]) -> str:
     """A quick digest of a slide: SHA-256 of its size and of 64 blocks of 64 KiB that are spread evenly over it.
 
-    Of a slide in DICOM, which is several files, it is that of the slide and not of the file. Raises :class:`ImageError`.
+    Of a slide of several files (DICOM, .mrxs, .vms, .vmu) it is that of the slide and not of the file: of its identifier, or what
+    OpenSlide hashes of them. Raises :class:`ImageError`.
     """
     with _named(path):
         return digest_of(os.fspath(path))
@@ -341,7 +342,7 @@ _DIGESTS: dict[Any, str] = {}
 
 def _digested(path: str) -> str:
     head = read_bytes(path, most=4096)
-    if head[128:132] == b"DICM" and _DICOM_SLIDE in head:
+    if (head[128:132] == b"DICM" and _DICOM_SLIDE in head) or path.lower().endswith(INDEX_ENDINGS):
         identity = getattr(_opened(path), "identity", "")
         if identity:
             return sha256(identity.encode()).hexdigest()

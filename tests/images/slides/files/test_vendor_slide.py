@@ -106,3 +106,40 @@ def test_what_openslide_cannot_open_is_told(tmp_path):
     (tmp_path / "node.mrxs").write_bytes(b"\xff\xd8\xff\xe0 no slide beside it")
     with pytest.raises(ImageError, match=r"node\.mrxs: this is not a slide"):
         open_slide(tmp_path / "node.mrxs")
+
+
+def draw_vms(folder: Path, picture: np.ndarray) -> Path:
+    """A slide of Hamamatsu's VMS: an index, a JPEG with restart markers in each row of blocks, a map an eighth of its size."""
+    folder.mkdir()
+    small = cv2.resize(picture, None, fx=1 / 8, fy=1 / 8, interpolation=cv2.INTER_AREA)
+    for name, pixels, apart in (("a.jpg", picture, 16), ("map.jpg", small, 12)):
+        form = [
+            cv2.IMWRITE_JPEG_QUALITY,
+            95,
+            cv2.IMWRITE_JPEG_RST_INTERVAL,
+            apart,
+            cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
+            0x111111,
+        ]
+        (folder / name).write_bytes(cv2.imencode(".jpg", pixels[..., ::-1], form)[1].tobytes())
+    path = folder / "slide.vms"
+    path.write_text(
+        "[Virtual Microscope Specimen]\nNoLayers=1\nNoJpegColumns=1\nNoJpegRows=1\nImageFile=a.jpg\nMapFile=map.jpg\n"
+        "PhysicalWidth=384000\nPhysicalHeight=256000\nSourceLens=20\n"  # nm: half a micron a pixel
+    )
+    return path
+
+
+def test_a_slide_of_several_files_is_read_and_known_by_all_of_them(tmp_path):
+    """The index alone is the same for every slide of one size."""
+    picture = np.full((512, 768, 3), (220, 200, 230), np.uint8)
+    picture[96:304, 192:512] = (150, 60, 200)
+    first, again = draw_vms(tmp_path / "one", picture), draw_vms(tmp_path / "again", picture)
+    other = draw_vms(tmp_path / "other", picture[::-1])
+    assert slides.is_slide(first)
+    slide = open_slide(first)
+    assert (slide.width, slide.height, slide.mpp, slide.objective) == (768, 512, 0.5, 20.0)
+    assert np.abs(read_region(slide, 112.0, 64.0, 64, 64, 0.5).astype(int) - (150, 60, 200)).max() <= 8
+    assert np.abs(read_region(slide, 0.0, 0.0, 32, 32, 1.0).astype(int) - (220, 200, 230)).max() <= 8
+    assert first.read_bytes() == other.read_bytes()
+    assert slides.slide_digest(first) == slides.slide_digest(again) != slides.slide_digest(other)

@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 
 #: Endings of files that are slides and nothing else.
 SLIDE_ENDINGS = (".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".svslide", ".vms", ".vmu")
+#: Of these the file is an index, whose pixels lie in files beside it.
+INDEX_ENDINGS = (".mrxs", ".vms", ".vmu")
 #: Slides that a thread keeps open.
 HANDLES = 8
 #: Bytes of decoded tiles that a thread keeps, of all its open slides together.
