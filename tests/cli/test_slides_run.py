@@ -69,7 +69,9 @@ def test_new_slides_are_read_one_by_one_and_as_a_table(table, run, tmp_path):
     done = overread("predict", run, *slides, "--outlines", table.parent / "outlines", "--threads", 1, "-o", tmp_path / "new")  # fmt: skip
     assert done.exit_code == 0, done.output + repr(done.exception)
     assert "2 slides; " in done.output
-    assert "places.csv: where to look" in done.output.partition("next: ")[2]  # the viewer shows a run's own slides
+    assert (
+        "slides.html: the slides beside their heat maps" in done.output.partition("next: ")[2]
+    )  # the viewer shows a run's own slides
     found = pd.read_csv(tmp_path / "new" / "predictions.csv", dtype={"case": str})
     assert set(found["case"]) == {"s00.tif", "s01.tif"}
     assert set(pd.read_csv(tmp_path / "new" / "lesions.csv")["case"]) == {"s01.tif"}  # every second one has some

@@ -172,14 +172,14 @@ def _read_slides(
         )
     written = [
         path
-        for name in ("predictions.csv", "places.csv", "lesions.csv", "slides.csv", "maps")
+        for name in ("predictions.csv", "slides.html", "places.csv", "lesions.csv", "slides.csv", "maps")
         if (path := home / name).exists()
     ]
     end(
         written,
         ["overread", "evaluate", made.answers]
         if columns.label
-        else f"{command_of(['open', home / 'places.csv'])}: where to look on each slide, in µm; the maps open in any viewer of TIFF",
+        else f"{command_of(['open', made.page])}: the slides beside their heat maps, the highest scores first; places.csv: where to look, in µm",
     )
 
 

@@ -213,6 +213,13 @@ def test_new_slides_are_read_as_tuning_slides_chose(made, tmp_path):
     assert new.seen == len(answers) - len(test) == int((answers.table["split"] == "seen").sum())
     assert read_places(tmp_path / "new" / "lesions.csv")["judged"].sum() > 0
     assert new.slides == 26
+    page, over = new.page.read_text("utf-8"), read_places(new.answers.with_name("places.csv")).query(f"score >= {reading.threshold}")  # fmt: skip
+    assert page.count('class="slide"') == 24
+    assert f"26 slides, {new.places:,} places from" in page
+    assert new.places == len(over)
+    scores = [float(score) for score in re.findall(r'aria-label="[^"]*: score ([\d.]+)"', page)]
+    assert len(scores) >= 24
+    assert scores == sorted(scores, reverse=True)
     assert read_places(new.answers.with_name("places.csv"))["score"].min() >= 0.02
     # again, with outlines that cannot be read: that is said, and no true lesions of before stay
     said, broken = list[str](), tmp_path / "broken.xml"

@@ -136,18 +136,35 @@ def write_slides(
     for old in (home / FOLDER).glob("*"):
         old.unlink()
     entries = []
-    for number, ((one, why), pixels) in enumerate(zip(shown, _overviews(shown), strict=True), start=1):
-        progress("drawing slides beside their heat maps", number, len(shown))
-        entry = replace(_entry(one, why), withheld=one.case in withheld)
-        heat = f"{FOLDER}/{number:02d}-map.png"
-        data, covers = heat_png(one.heat_map)
-        write_bytes(home / heat, data)
-        if pixels is not None and not entry.withheld:
-            write_bytes(home / FOLDER / f"{number:02d}.jpg", jpeg(small(pixels, SIDE)))
-            entry = replace(entry, picture=f"{FOLDER}/{number:02d}.jpg")
-        entries.append(replace(entry, heat=heat, covers=covers))
+    for number, one in enumerate(drawn_slides(shown, withheld=withheld, progress=progress), start=1):
+        heat, picture = f"{FOLDER}/{number:02d}-map.png", f"{FOLDER}/{number:02d}.jpg" if one.overview else ""
+        write_bytes(home / heat, one.heat)
+        if picture:
+            write_bytes(home / picture, one.overview)
+        entries.append(replace(one.slide, picture=picture, heat=heat))
     write_rows(home / LIST, entries)
     return home / LIST
+
+
+@dataclass(frozen=True, eq=False)
+class DrawnSlide:
+    """A slide to show: ``overview``, a JPEG, empty where there is none; ``heat``, a PNG of its heat map."""
+
+    slide: ShownSlide
+    overview: bytes
+    heat: bytes
+
+
+@checked
+def drawn_slides(
+    shown: Sequence[tuple[SlideToShow, str]], *, withheld: Collection[str] = (), progress: Progress = silent
+) -> Iterator[DrawnSlide]:  # fmt: skip
+    """Each of the slides with its pictures, as :func:`write_slides` has them."""
+    for number, ((one, why), pixels) in enumerate(zip(shown, _overviews(shown), strict=True), start=1):
+        progress("drawing slides beside their heat maps", number, len(shown))
+        data, covers = heat_png(one.heat_map)
+        entry = replace(_entry(one, why), withheld=one.case in withheld, covers=covers)
+        yield DrawnSlide(entry, b"" if pixels is None or entry.withheld else jpeg(small(pixels, SIDE)), data)
 
 
 @checked

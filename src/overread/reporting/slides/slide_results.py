@@ -40,6 +40,11 @@ _KINDS = {
     "blur": "out of focus",
     "bubble": "bubbles",
 }
+#: How a slide beside its heat map is to be read.
+HOW_TO_READ = (
+    "stands beside its heat map, from dark blue (no tumour) to yellow (tumour); grey was not looked at. Outlines are the true lesions: blue where one was "
+    "found, pink where it was missed, grey and dashed where it is not judged. Circles are places from the threshold of tuning slides on: green on a lesion, orange on none, grey where lesions are not known."
+)
 _COLOURS = {"hit": "#009E73", "false": "#D55E00", "left out": "#777777"}
 
 
@@ -193,6 +198,12 @@ def shown_slides(run: Run, found: SlideResults, names: Names) -> list[tuple[str,
 
 def _drawn(run: Run, slide: ShownSlide, names: Names, key: str) -> Figure:
     title = f"{names.with_source(slide)}: {words.name(slide.truth)}, score {words.number(slide.score, 2)}"
+    return slide_figure(slide, picture(run.folder, slide.picture), picture(run.folder, slide.heat), key, title)
+
+
+@checked
+def slide_figure(slide: ShownSlide, overview: str, heat: str, key: str, title: str) -> Figure:
+    """A slide beside its heat map, as in :func:`slide_svg`, and what was found on it in words."""
     caption = f"{slide.width / 1000:.1f} × {slide.height / 1000:.1f} mm. {_found(slide)}."
     caption += (
         f" The {len(slide.places):,} highest of {slide.alarms:,} places are drawn."
@@ -200,14 +211,7 @@ def _drawn(run: Run, slide: ShownSlide, names: Names, key: str) -> Figure:
         else ""
     )
     caption += " The picture is kept back: there is text in its pixels." if slide.withheld else ""
-    return Figure(
-        key,
-        title,
-        f"{title}. {caption}",
-        caption,
-        slide_svg(slide, picture(run.folder, slide.picture), picture(run.folder, slide.heat), key, title),
-        True,
-    )
+    return Figure(key, title, f"{title}. {caption}", caption, slide_svg(slide, overview, heat, key, title), True)
 
 
 def _found(slide: ShownSlide) -> str:
@@ -249,7 +253,4 @@ def _outline_words(judged: bool, found: bool) -> str:
 @checked
 def slide_words(found: SlideResults) -> str:
     """How the slides that are shown are to be read, in a sentence; blank where none is."""
-    if not found.slides:
-        return ""
-    return ("Each slide of the test part stands beside its heat map, from dark blue (no tumour) to yellow (tumour); grey was not looked at. Outlines are the true lesions: blue where one was "
-            "found, pink where it was missed, grey and dashed where it is not judged. Circles are places from the threshold of tuning slides on: green on a lesion, orange on none.")  # fmt: skip
+    return f"Each slide of the test part {HOW_TO_READ}" if found.slides else ""

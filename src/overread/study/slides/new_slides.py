@@ -7,30 +7,43 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
-from overread.cases.cases import OUTLINES, Cases
+from overread.cases.audit.fingerprints import take_fingerprints
+from overread.cases.cases import OUTLINES, Cases, paths
 from overread.cases.privacy import patient_codes
 from overread.core.errors import checked
 from overread.core.files import write_csv
 from overread.core.progress import Progress, Say, silent, unheard
+from overread.images.slides.lesion_outlines import Lesions
 from overread.learning.model import Model
 from overread.predictions import Predictions
-from overread.slides.slide_maps import map_slides
-from overread.study.outline_steps import file_names
+from overread.reporting.slides.new_slides_page import DRAWN, new_slides_page
+from overread.reporting.slides.slide_pictures import SlideToShow
+from overread.slides.slide_maps import SlideMaps, map_slides
+from overread.study.outline_steps import file_names, image_keys
 from overread.study.slides.lesion_tables import LEAST, found_places, lesions_of, save_places, true_lesions
-from overread.study.slides.slide_rule import SlideReading
+from overread.study.slides.slide_rule import ATTENTION, SlideReading
 from overread.study.slides.slide_steps import looked_at, slide_answers
 
-#: What is written into a folder: the answers, the places found, the true lesions where there are outlines, what was looked at, the maps.
-ANSWERS, FOUND, TRUE, LOOKED, MAPS = "predictions.csv", "places.csv", "lesions.csv", "slides.csv", "maps"
+#: What is written into a folder: the answers, the places found, the true lesions where there are outlines, what was looked at, the maps, a page.
+ANSWERS, FOUND, TRUE, LOOKED, MAPS, PAGE = (
+    "predictions.csv",
+    "places.csv",
+    "lesions.csv",
+    "slides.csv",
+    "maps",
+    "slides.html",
+)
 
 
 @dataclass(frozen=True)
 class NewSlides:
-    """What was written: ``answers`` (a table of predictions), of ``slides`` that were read, on which ``places`` reach the threshold; patients that
-    training has ``seen``."""
+    """What was written: ``answers`` (a table of predictions) and a ``page``, of ``slides`` that were read, on which ``places`` reach the threshold;
+    patients that training has ``seen``."""
 
     answers: Path
+    page: Path
     slides: int
     places: int
     seen: int
@@ -55,15 +68,47 @@ def read_new_slides(
         slide_answers(model, named, mapped, reading, device=device, threads=threads, progress=progress, say=say),
     )
     lesions = lesions_of(named, say) if (named.table[OUTLINES] != "").any() else [None] * len(named)
-    places = found_places(named, mapped.maps, lesions, model.about.recipe.tiles.radius, LEAST, reading.window)
+    keyed = replace(
+        named, table=named.table.assign(case=image_keys(named))
+    )  # of several slides of a case each has its own
+    places = found_places(keyed, mapped.maps, lesions, model.about.recipe.tiles.radius, LEAST, reading.window)
     save_places(places, home / FOUND)
     (home / TRUE).unlink(missing_ok=True)  # of outlines that were given before
     if any(one is not None for one in lesions):
-        save_places(true_lesions(named, lesions), home / TRUE)
-    write_csv(home / LOOKED, looked_at(named, names, mapped, home / MAPS, lesions), float_format="%.7g")
+        save_places(true_lesions(keyed, lesions), home / TRUE)
+    write_csv(home / LOOKED, looked_at(keyed, names, mapped, home / MAPS, lesions), float_format="%.7g")
     answers.save(home / ANSWERS)
     seen = int(answers.table["patient"][answers.table["split"] == "seen"].nunique())
-    return NewSlides(home / ANSWERS, len(mapped.maps), int((places["score"] >= reading.threshold).sum()), seen)
+    over = places[places["score"] >= reading.threshold]
+    score = _scores(reading, named, answers, mapped)
+    page = _page(home, reading, keyed, score, mapped, lesions, over, names, hide, threads, progress)
+    return NewSlides(home / ANSWERS, page, len(mapped.maps), len(over), seen)
+
+
+def _scores(reading: SlideReading, cases: Cases, answers: Predictions, mapped: SlideMaps) -> dict[int, float]:
+    """The score of each slide by its own map; of a model that weighs tiles by attention that of its case."""
+    if reading.score != ATTENTION:
+        return {row: float(found.score(reading.score)) for row, found in mapped.maps.items()}
+    told = dict(zip(answers.table["case"].astype(str), answers.table[f"p:{cases.target.positive[0]}"].astype(float), strict=True))  # fmt: skip
+    return {row: told.get(str(cases.table["case"].iloc[row]), np.nan) for row in mapped.maps}
+
+
+def _page(
+    home: Path, reading: SlideReading, cases: Cases, score: dict[int, float], mapped: SlideMaps, lesions: Sequence[Lesions | None], over: pd.DataFrame,
+    names: Sequence[str], hide: bool, threads: int, progress: Progress,
+) -> Path:  # fmt: skip
+    """The page of all slides that were read, the highest scores first; where names are hidden without pictures of slides on which there is writing."""
+    called, group = cases.table["case"].astype(str).tolist(), over.groupby("case")
+    many, area = group.size(), group["area"].max()
+    rows = sorted(mapped.maps, key=lambda row: (-np.nan_to_num(score[row], nan=-1.0), row))
+    told = pd.DataFrame([{"case": called[row], "score": score[row], "places": int(many.get(called[row], 0)), "area": float(area.get(called[row], np.nan)),
+                          "map": f"{MAPS}/{names[row]}.tif"} for row in rows])  # fmt: skip
+    drawn = rows[:DRAWN]
+    written = take_fingerprints(cases.take(np.array(drawn)), threads=threads)["text"].to_numpy() > 0 if hide else [False] * len(drawn)  # fmt: skip
+    shown = [SlideToShow(called[row], str(cases.table["source"].iloc[row]), "", score[row], paths(cases)[row], mapped.maps[row], lesions[row],
+                         over[over["case"] == called[row]]) for row in drawn]  # fmt: skip
+    return new_slides_page(home / PAGE, shown, told, threshold=reading.threshold, facts=[line.strip() for line in reading.lines], set_aside=list(mapped.errors.values()),
+                           withheld={called[row] for row, text in zip(drawn, written, strict=True) if text}, coded=hide or bool(cases.salt), progress=progress)  # fmt: skip
 
 
 def _named(model: Model, cases: Cases, hide: bool, keep: Sequence[str], say: Say) -> Cases:
