@@ -9,6 +9,10 @@ from typer.testing import CliRunner
 
 from overread.cli.main import app
 from overread.core.errors import InputError
+from overread.core.files import read_rows
+from overread.evaluation.results import from_file_form
+from overread.reporting import words
+from overread.stats.estimate import Estimate
 
 
 @pytest.fixture
@@ -84,16 +88,26 @@ def test_against_other_marks(folder):
     assert gap == pytest.approx(sides[0] - sides[1])
     assert "MRN" not in found.output
     assert (folder / "evaluation" / "ledger.jsonl").read_text().count("marks against reader") == 1
+    page = (folder / "froc-against" / "comparison.html").read_text("utf-8")
+    assert f"difference {words.in_sentence(gap_of(folder))}".replace("&", "&amp;") in page
+    assert {"froc.svg", "differences.svg"} <= {path.name for path in (folder / "froc-against" / "figures").iterdir()}
+    assert "MRN" not in page
+
+
+def gap_of(folder) -> Estimate:
+    """The difference that is told first."""
+    held = read_rows(Estimate, folder / "froc-against" / "metrics.json", by=from_file_form)
+    return next(e for e in held if e.metric.startswith("mean sensitivity") and not e.where)
 
 
 def test_against_marks_of_other_images(folder):
     (folder / "reader.csv").write_text("image,score,lesion\nMRN-a,.9,1\nMRN-z,.95,\n")
-    for words, why in (
+    for given, why in (
         (("--images", folder / "images.csv", "--against", folder / "reader.csv"), "not in the table of images"),
         (("--images", 3, "--against", folder / "reader.csv"), "same images and lesions"),
         (("--images", 3, "--against", folder / "marks.csv", "--names", "a"), "--names"),
     ):
-        found = run(folder, *words)
+        found = run(folder, *given)
         assert isinstance(found.exception, InputError)
         assert why in str(found.exception)
 

@@ -219,16 +219,13 @@ def names_of(first: Path, second: Path) -> tuple[str, str]:
     return f"{a[-1]} (first)", f"{b[-1]} (second)"
 
 
-def end_judged(
-    found: Judged, file: Path, written: Sequence[Path], as_json: bool, *without: str, then: str = ""
-) -> None:
-    """Tell what was found, and what was ``written`` beside ``file``, the page last, or what to do next; or as JSON, but for the fields
-    ``without``."""
+def end_judged(found: Judged, file: Path, written: Sequence[Path], as_json: bool, *without: str) -> None:
+    """Tell what was found, and what was ``written`` beside ``file``, the page last; or as JSON, but for the fields ``without``."""
     if as_json:
         typer.echo(json_with_metrics(file, *without))
         return
     typer.echo(found.table())
-    end([file.with_name("metrics.json"), file, *written], then or f"open {written[-1]}")
+    end([file.with_name("metrics.json"), file, *written], f"open {written[-1]}")
 
 
 def json_with_metrics(file: Path, *without: str) -> str:

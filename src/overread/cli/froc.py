@@ -10,7 +10,6 @@ import typer
 from overread.cli.console import bars, end, end_judged, names_of, number, output_folder
 from overread.cli.options import AsJson, BootstrapSeed, Level, listed
 from overread.core.errors import InputError
-from overread.core.phrases import command_of
 
 
 def froc(
@@ -28,10 +27,10 @@ def froc(
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Marks on images against lesions: FROC, its mean sensitivity, AFROC area, with intervals; or against other marks. Needs no torch."""
-    from overread.evaluation.comparison.compare_marks import compare_marks
+    from overread.evaluation.comparison.compare_marks import as_readers, compare_marks
     from overread.evaluation.detection import judge_marks, read_marks
     from overread.evaluation.ledger import ledger_beside
-    from overread.reporting.pages.froc import froc_page
+    from overread.reporting.pages.froc import froc_page, marks_comparison_page
 
     for word, said in (("--names", names), ("--primary", primary)):
         if said and not against:
@@ -45,7 +44,8 @@ def froc(
         called = _names(names, marks, Path(against))
         compared = compare_marks(given, other, rates=_rates(rates), level=level, seed=seed, ledger=books, names=called, primary=primary)  # fmt: skip
         compared.save(folder)
-        end_judged(compared, folder / "comparison.json", (), as_json, "curves", then=f"{command_of(['overread', 'froc', marks, lesions])} for the curve of each")  # fmt: skip
+        curves = judge_marks(as_readers(given, other, called), rates=_rates(rates), level=level, seed=seed)
+        end_judged(compared, folder / "comparison.json", marks_comparison_page(compared, curves, folder)[:1], as_json, "curves")  # fmt: skip
         return
     with bars() as progress:
         progress("judging readers", 0, len(given.readers))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -323,6 +324,11 @@ def shown(place: str, subjects: tuple[Subject, ...] = ()) -> list[Metric]:
     return sorted(found, key=lambda m: m.shown[place])
 
 
+#: A sensitivity of a search for lesions, at a rate of false positives per image; rates that are written as fractions.
+_AT_RATE = re.compile(r"sensitivity at (\d*\.?\d+) false positives per image")
+FRACTIONS = {0.125: "⅛", 0.25: "¼", 0.5: "½"}
+
+
 @checked
 def metric_named(name: str) -> Metric:
     """The metric of that name; differences, gaps and gains after theirs; of an unknown one only the name is known.
@@ -332,6 +338,9 @@ def metric_named(name: str) -> Metric:
     """
     if name in _BY_NAME:
         return _BY_NAME[name]
+    if at_rate := _AT_RATE.fullmatch(name):
+        rate = float(at_rate[1])
+        return Metric(name, "other", f"Sensitivity at {FRACTIONS.get(rate, f'{rate:g}')} false positives per image", "share of lesions found at so many false alarms per image", {}, unit="%")  # fmt: skip
     base, _, ending = name.rpartition(" ")
     if base and ending in ENDINGS:
         of = metric_named(base)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from overread.core.errors import InputError, checked, require
@@ -19,7 +20,7 @@ from overread.evaluation.metrics import Endpoint, endpoint_of
 from overread.stats.arrays import distinct
 from overread.stats.froc import froc_difference
 
-__all__ = ["MarkComparison", "compare_marks"]
+__all__ = ["MarkComparison", "as_readers", "compare_marks"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +79,13 @@ def compare_marks(
         tuple(found), adjusted_p(found, endpoint), names, True, None, {}, plain(counts), looks, "", told, about,
         endpoint.after(looks, kept=bool(paths_of(ledger))) if endpoint else Endpoint(),
     )  # fmt: skip
+
+
+@checked
+def as_readers(first: Marks, second: Marks, names: tuple[str, str]) -> Marks:
+    """The marks of two tables on the same images and lesions as those of two readers, called so."""
+    rows = [side.marks.assign(reader=name) for side, name in zip((first, second), names, strict=True)]
+    return replace(first, patients=_patients(first.patients, second.patients), marks=pd.concat(rows, ignore_index=True))
 
 
 def _of(marks: Marks) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]:

@@ -10,15 +10,14 @@ from matplotlib.axes import Axes
 
 from overread.core.errors import checked
 from overread.evaluation.detection import Localisation
+from overread.evaluation.metrics import FRACTIONS
 from overread.reporting import words
 from overread.reporting.figures.canvas import COLOURS, INK, STROKES, Figure, finish, quiet_grid, sheet
 from overread.reporting.words import Table
-from overread.stats.estimate import Estimate
 
 #: Curves in one figure, at most.
 LINES = 8
 _RATES_OF = {"camelyon16": "CAMELYON16", "luna16": "LUNA16"}
-_FRACTIONS = {0.125: "⅛", 0.25: "¼", 0.5: "½"}
 
 
 @checked
@@ -37,7 +36,7 @@ def rates_words(found: Localisation) -> str:
 
 
 def _rate(rate: float) -> str:
-    return _FRACTIONS.get(rate, f"{rate:g}")
+    return FRACTIONS.get(rate, f"{rate:g}")
 
 
 @checked
@@ -45,30 +44,12 @@ def lesion_table(found: Localisation) -> Table:
     """Every measure of a search for lesions, by reader where there are several."""
     several = any(e.where for e in found.estimates)
     rows = [
-        ((words.name(e.where.get("reader", "")),) if several else ()) + (_named(e), *_cells(e)) for e in found.estimates
+        ((words.name(e.where.get("reader", "")),) if several else ())
+        + (words.label(e.metric), words.value(e), e.undefined or words.interval(e))
+        for e in found.estimates
     ]
     head = (("Reader",) if several else ()) + ("Measure", "Value", f"{words.percent(found.about['level'])} interval")
     return Table(f"On {size_words(found)}", head, tuple(rows), 2 if several else 1)
-
-
-def _named(e: Estimate) -> str:
-    """Rates as fractions, areas by their full name."""
-    for rate, sign in _FRACTIONS.items():
-        if f" {rate:g} false" in e.metric:
-            return f"Sensitivity at {sign} false positives per image"
-    name = e.metric.replace("afroc", "AFROC")
-    return name[:1].upper() + name[1:]
-
-
-def _cells(e: Estimate) -> tuple[str, str]:
-    if e.undefined:
-        return words.NOTHING, e.undefined
-    share = "sensitivity" in e.metric.lower()
-    value = words.percent(e.value, 1) if share else words.number(e.value)
-    if not np.isfinite(e.low):
-        return value, ""
-    low, high = (words.number(100 * x, 1) if share else words.number(x) for x in (e.low, e.high))
-    return value, f"{low} – {high}"
 
 
 @checked
@@ -120,6 +101,6 @@ def _axes(axes: Axes, rates: Sequence[float]) -> None:
 
 
 def _alt(found: Localisation) -> str:
-    lines = (f"{_named(e)}{' of ' + words.name(e.where['reader']) if 'reader' in e.where else ''} {words.percent(e.value)}"
+    lines = (f"{words.label(e.metric)}{' of ' + words.name(e.where['reader']) if 'reader' in e.where else ''} {words.percent(e.value)}"
              for e in found.estimates if "sensitivity" in e.metric and not e.undefined)  # fmt: skip
     return "; ".join(lines) + "."

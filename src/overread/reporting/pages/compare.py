@@ -26,8 +26,8 @@ def comparison_page(found: Comparison, folder: str | os.PathLike[str]) -> list[P
     claim, differences, subgroups = (drawn.pop(name, None) for name in ("claim", "differences", "subgroups"))
     sections = [
         Section.of("The claim", _claim_words(found), claim),
-        Section.of("Differences", (), _table(found, groups=False), differences),
-        Section.of("Subgroups", (), _table(found, groups=True), subgroups),
+        Section.of("Differences", (), difference_table(found, groups=False), differences),
+        Section.of("Subgroups", (), difference_table(found, groups=True), subgroups),
         Section.of("Curves and scores", (), *drawn.values()),
         Section.of("Cases and methods", _methods(found), _cases(found)),
     ]
@@ -79,7 +79,8 @@ def _cautions(found: Comparison) -> list[str]:
     return lines
 
 
-def _table(found: Comparison, *, groups: bool) -> Table:
+@checked
+def difference_table(found: Comparison, *, groups: bool) -> Table:
     """Every difference over all cases, or the main ones in each subgroup; all of these are in metrics.json."""
     brief = {m.name for m in shown("brief comparison")}
     rows = [(d, p) for d, p in zip(found.differences, found.adjusted) if bool(d.first.where) == groups

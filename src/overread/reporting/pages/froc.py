@@ -6,10 +6,14 @@ import os
 from pathlib import Path
 
 from overread.core.errors import checked
+from overread.evaluation.comparison.compare_marks import MarkComparison
 from overread.evaluation.detection import Localisation
 from overread.reporting import words
+from overread.reporting.figures.comparison import forest
 from overread.reporting.figures.froc_curve import froc_figure, lesion_table, rates_words, size_words
 from overread.reporting.page import Section, write_page_and_figures
+from overread.reporting.pages.compare import difference_table
+from overread.stats.estimate import p_said
 
 
 @checked
@@ -21,6 +25,26 @@ def froc_page(found: Localisation, folder: str | os.PathLike[str]) -> list[Path]
     ]
     cautions = [words.sentence(caution) for caution in found.cautions]
     return write_page_and_figures(Path(folder) / "froc.html", "Marks against lesions", _summary(found), sections, cautions=cautions)  # fmt: skip
+
+
+@checked
+def marks_comparison_page(found: MarkComparison, curves: Localisation, folder: str | os.PathLike[str]) -> list[Path]:
+    """Write ``figures/*`` and ``comparison.html`` into ``folder``; gives the paths, the page first. ``curves``: both tables of marks judged as
+    the readers that the comparison names."""
+    first, second = (words.name(name, 60) for name in found.names)
+    main = found[found.endpoint.key] if found.endpoint else found.differences[0]
+    asked = ", the primary endpoint, not corrected" if found.endpoint else ""
+    lines = [f"{first} is compared with {second} on the same images: {size_words(curves)}. Each difference is the first minus the second.",
+             f"{words.label(main.first.metric)}{asked}: {words.in_sentence(main.first)} against {words.in_sentence(main.second)}; difference {words.in_sentence(main.difference)}, {p_said(main.p)}."]  # fmt: skip
+    sections = [
+        Section.of("Differences", (), difference_table(found, groups=False), forest(found)),
+        Section.of("Curves", (), froc_figure(curves)),
+        Section("How it was computed", (f"{found.correction}; intervals are not corrected.", *_methods(curves)[:2],
+                "Intervals: patient bootstrap, both on the same resamples of the patients. Every number stands in metrics.json.")),
+    ]  # fmt: skip
+    cautions = [words.sentence(caution) for caution in found.cautions]
+    cautions += [f"These lesions had been looked at {words.times(found.looks)} before."] if found.looks else []
+    return write_page_and_figures(Path(folder) / "comparison.html", f"{first} against {second}", lines, sections, cautions=cautions)  # fmt: skip
 
 
 def _summary(found: Localisation) -> list[str]:
