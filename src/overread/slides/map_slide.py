@@ -277,9 +277,9 @@ def _read_all(
     done, held = 0, list[tuple[Block, NDArray[np.float64], str]]()
     stop = Event()
     with pools(threads, workers, stop) as (reading, computing):
-        for number, block, cells, answer in _ahead(job, answers, kept, reading, computing, threads + workers, stop):
-            if block is not None and answer is not None:
-                held.append((block, *answer.result()))
+        for number, block, cells, answer in _ahead(job, answers, kept, reading, computing, threads, workers, stop):
+            if block is not None:
+                held.append((block, *_together(answer)))
                 progress(
                     "reading the slide", min(done + sum(len(each[0]) for each in held), job.wanted - 1), job.wanted
                 )
@@ -296,19 +296,20 @@ def _ahead(
     kept: _Kept,
     reading: ThreadPoolExecutor,
     computing: ThreadPoolExecutor,
-    most: int,
+    threads: int,
+    workers: int,
     stop: Event,
-) -> Iterator[tuple[int, Block | None, int, Future[tuple[NDArray[np.float64], str]] | None]]:
-    """``(row of blocks, block, 0, its answers)`` in order, ``most`` of them under way; after each row's last ``(row, None,
-    its cells, None)``."""
+) -> Iterator[tuple[int, Block | None, int, list[Future[_Said]]]]:
+    """``(row of blocks, block, 0, shares of its answers)`` in order, ``threads`` and ``workers`` of them under way; after each row's last ``(row, None,
+    its cells, [])``. A block is answered by all workers at once: a small slide has few of them."""
     under_way: deque[Any] = deque()
     for number, block, cells in _planned(job, kept):
-        answer = None
+        shares: list[Future[_Said]] = []
         if block is not None:
             pixels = reading.submit(read_block, job.slide, job.grid, job.tiles, block)
-            answer = computing.submit(_answered, answers, pixels, stop)
-        under_way.append((number, block, cells, answer))
-        if len(under_way) > most:
+            shares = [computing.submit(_answered, answers, pixels, stop, share, workers) for share in range(workers)]
+        under_way.append((number, block, cells, shares))
+        if len(under_way) > threads + workers:
             yield under_way.popleft()
     yield from under_way
 
@@ -346,16 +347,25 @@ def _refuse_unread(job: MapJob, unread: int, reason: str) -> None:
                          todo="copy the slide anew from its scanner")  # fmt: skip
 
 
-def _answered(answers: TileAnswers, pixels: Future[Pixels], stop: Event) -> tuple[NDArray[np.float64], str]:
-    """The probability (n,) of each cell of a block, NaN of one that cannot be read, and why; nothing of use after ``stop``."""
+#: The probability (n,) of each cell of a block, NaN of one that was not asked or cannot be read, and why that is.
+_Said = tuple[NDArray[np.float64], str]
+
+
+def _answered(answers: TileAnswers, pixels: Future[Pixels], stop: Event, share: int, shares: int) -> _Said:
+    """What is said of every ``shares``-th batch of cells, from that with the number ``share`` on; nothing of use after ``stop``."""
     held = pixels.result()
     said, which = np.full(len(held.read), np.nan), np.flatnonzero(held.read)
-    for start in range(0, len(which), answers.cells):
+    for start in range(share * answers.cells, len(which), shares * answers.cells):
         if stop.is_set():  # Ctrl-C: a block may take minutes
             break
         some = which[start : start + answers.cells]
         said[some] = answers(held.tiles(some))
     return said, held.reason
+
+
+def _together(shares: Sequence[Future[_Said]]) -> _Said:
+    found = [share.result() for share in shares]
+    return np.fmax.reduce([said for said, _ in found]), found[0][1]
 
 
 @contextmanager
