@@ -6,6 +6,7 @@ from overread.core.errors import InputError, UnavailableError
 from overread.images.preprocess import Preprocess, normalise
 from overread.learning.device import (
     choose_precision,
+    for_inference,
     halved,
     mean_over,
     memory_left,
@@ -15,6 +16,7 @@ from overread.learning.device import (
     time_step,
     to_tensor,
 )
+from overread.networks.backbones import build
 
 
 @pytest.mark.parametrize("kind", ["min-max", "z-score", "mean image", "channel mean", "channel mean and std"])
@@ -138,3 +140,55 @@ def test_what_a_container_caches_may_still_be_taken(tmp_path, monkeypatch) -> No
     (tmp_path / "memory.max").write_text("max\n")
     assert memory_left() > 4000.0
     assert free > 4000.0
+
+
+# -- prediction ------------------------------------------------------------------------------------------------------
+
+
+def moved(network: torch.nn.Module) -> torch.nn.Module:
+    """With norms that have seen something, and learned."""
+    draw = torch.Generator().manual_seed(1)
+    for part in network.modules():
+        if isinstance(part, torch.nn.BatchNorm2d):
+            part.running_mean.normal_(0, 0.3, generator=draw)
+            part.running_var.uniform_(0.5, 2, generator=draw)
+            torch.nn.init.uniform_(part.weight, 0.5, 1.5, generator=draw)
+            torch.nn.init.normal_(part.bias, 0, 0.3, generator=draw)
+    return network.eval()
+
+
+@pytest.mark.parametrize(("name", "left"), [("mobilenet_v2", 0), ("resnet_tiny", 0), ("cnn_small", 0), ("densenet121", 62), ("squeezenet1_1", 0)])  # fmt: skip
+def test_norms_are_folded_into_the_convolutions_before_them(name, left):
+    """Densely connected networks take the norm of several convolutions' outputs, which is none's alone."""
+    network = moved(build(name, outputs=3, channels=3))
+    x = torch.randn(4, 3, 64, 64)
+    kept = {key: value.clone() for key, value in network.state_dict().items()}
+    with torch.inference_mode():
+        wanted = network(x)
+        made = for_inference(network, "cpu", x)
+        torch.testing.assert_close(made(x), wanted, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(network(x), wanted, atol=1e-6, rtol=1e-5)
+    assert sum(isinstance(part, torch.nn.BatchNorm2d) for part in made.modules()) == left
+    assert all(torch.equal(value, kept[key]) for key, value in network.state_dict().items())
+
+
+class Twice(torch.nn.Module):
+    """A convolution whose output goes to its norm and past it, or a norm that two convolutions share."""
+
+    def __init__(self, shared: bool) -> None:
+        super().__init__()
+        self.first, self.second = torch.nn.Conv2d(3, 4, 3, padding=1), torch.nn.Conv2d(3, 4, 1)
+        self.norm, self.shared = torch.nn.BatchNorm2d(4), shared
+
+    def forward(self, x):
+        made = self.first(x)
+        return self.norm(made) + (self.norm(self.second(x)) if self.shared else made)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_what_cannot_be_folded_stays_as_it_is(shared):
+    network, x = moved(Twice(shared)), torch.randn(2, 3, 8, 8)
+    made = for_inference(network, "cpu", x)
+    assert any(isinstance(part, torch.nn.BatchNorm2d) for part in made.modules())
+    with torch.inference_mode():
+        torch.testing.assert_close(made(x), network(x))

@@ -399,7 +399,7 @@ def test_ctrl_c_does_not_wait_for_the_rest_of_a_block(slide_model, make_slide, t
         passes = 0
 
         def forward(self, x):
-            Gated.passes += 1
+            Gated.passes += len(x) == 1  # a place; of two images the copy for prediction is tried
             if Gated.passes > first[0]:
                 at_second.set()
                 assert interrupted.wait(60), "nothing stopped what computes"

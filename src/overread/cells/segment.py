@@ -20,7 +20,7 @@ from overread.core.progress import Progress, Say, silent, unheard
 from overread.core.sandbox import contained
 from overread.images.outlines.outlines import Outlines
 from overread.images.read import read_image
-from overread.learning.device import layout, pick_device
+from overread.learning.device import for_inference, pick_device
 from overread.learning.model import About, Model
 from overread.networks.instance_heads import Cutting, layout_of
 
@@ -187,11 +187,16 @@ def _across(reading: Reading, cutting: Cutting, source: Source, times: float, le
     return median_across(areas) / times / reading.segmentation.zoom
 
 
+#: Pixels of an input by which batch norms are folded: any that the coarsest maps have some places of.
+_SAMPLE = (128, 128)
+
+
 @checked
 def reading_of(network: nn.Module, about: About, device: str) -> Reading:
     """How the network of a model is asked on a device."""
     recipe = about.recipe
-    return Reading(layout(network, device).eval(), layout_of(recipe.segmentation, about.target.outputs), recipe.segmentation,
+    sample = torch.randn((1, about.preprocess.channels, *_SAMPLE), generator=torch.Generator().manual_seed(0))
+    return Reading(for_inference(network, device, sample), layout_of(recipe.segmentation, about.target.outputs), recipe.segmentation,
                    about.preprocess, max(recipe.views, 1), device, recipe.precision if recipe.precision != "auto" else "float32")  # fmt: skip
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import math
 import re
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -268,3 +271,64 @@ def layout(network: torch.nn.Module, device: str) -> torch.nn.Module:
     solid = any(isinstance(part, torch.nn.Conv3d) for part in network.modules())
     memory = torch.channels_last_3d if solid else torch.channels_last
     return network.to(device).to(memory_format=memory)  # type: ignore[call-overload]
+
+
+@checked
+def for_inference(network: torch.nn.Module, device: str, sample: torch.Tensor) -> torch.nn.Module:
+    """A copy of the network that only predicts, on its device, channels last: batch norms are folded into the convolutions before them.
+
+    A norm that no longer moves is one more factor and offset of each filter (the weights of a convolution are scaled by γ / √(σ² + ε)), so that
+    the outputs are the same but for rounding, in about half the time of a small network. ``sample``, any input: by it the norms are found that take a
+    convolution's output, and the copy is held to the network's own outputs; where they differ by more than rounding, the network as it is.
+    """
+    from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+    placed = layout(network, device).eval()
+    made, sample = copy.deepcopy(placed), sample[:2].to(device)
+    with torch.inference_mode():
+        wanted = made(sample)
+        pairs = _normed_convolutions(made, sample)
+        parents = {id(child): (parent, name) for parent in made.modules() for name, child in parent.named_children()}
+        for convolution, norm in pairs:
+            for part, new in (
+                (convolution, fuse_conv_bn_eval(convolution, norm)),
+                (norm, torch.nn.Sequential(*norm.children())),
+            ):
+                parent, name = parents[id(part)]
+                setattr(parent, name, new)
+        made = layout(made, device).eval()
+        gap = float((made(sample) - wanted).abs().max()) if pairs else 0.0
+    return made if gap <= _ROUNDING * max(1.0, float(wanted.abs().max())) else placed
+
+
+#: A gap between the outputs of a network and of its folded copy, of the largest output, that is rounding.
+_ROUNDING = 1e-4
+
+
+def _normed_convolutions(network: torch.nn.Module, sample: torch.Tensor) -> list[tuple[Any, Any]]:
+    """Convolutions whose output a batch norm takes, and that norm, each used once; a norm may hold its activation, as timm's do."""
+    made: dict[int, tuple[torch.nn.Module, torch.Tensor]] = {}
+    pairs, calls = list[tuple[Any, Any]](), Counter[int]()
+
+    def left(part: torch.nn.Module, _: Any, output: torch.Tensor) -> None:
+        calls[id(part)] += 1
+        made[id(output)] = part, output  # held, so that no other tensor has its address
+
+    def taken(norm: torch.nn.Module, given: tuple[torch.Tensor, ...]) -> None:
+        calls[id(norm)] += 1
+        if (found := made.get(id(given[0]))) is not None:
+            pairs.append((found[0], norm))
+
+    hooks = [
+        part.register_forward_hook(left)
+        for part in network.modules()
+        if type(part) in (torch.nn.Conv2d, torch.nn.Conv3d)
+    ]
+    hooks += [part.register_forward_pre_hook(taken) for part in network.modules()
+              if isinstance(part, torch.nn.BatchNorm2d | torch.nn.BatchNorm3d) and part.running_mean is not None]  # fmt: skip
+    try:
+        network(sample)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return [(convolution, norm) for convolution, norm in pairs if calls[id(convolution)] == calls[id(norm)] == 1]

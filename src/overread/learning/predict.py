@@ -17,7 +17,7 @@ from overread.cases.extra_inputs import extra_missing
 from overread.core.errors import InputError, UnsoundError, checked
 from overread.core.progress import Progress, Say, silent, unheard
 from overread.images.preprocess import Preprocess
-from overread.learning.device import autocast, layout, mean_over, pick_device, to_tensor
+from overread.learning.device import autocast, for_inference, layout, mean_over, pick_device, to_tensor
 from overread.learning.ensemble import Committee, sides_of
 from overread.learning.inputs import inputs
 from overread.learning.loader import side_by_side
@@ -67,11 +67,12 @@ def predict_images(
     Of a model that sees the images of a case together its answer stands in the first row of the case. NaN elsewhere.
     """
     device, together = pick_device(device), model.about.recipe.fusion != "single"
-    network = layout(model.network, device).eval()
+    network: nn.Module | None = None
     names = cases.table["case"].astype(str)
     first = dict(zip(names[::-1], range(len(names))[::-1], strict=True))
     values, errors = np.full((len(cases.table), model.target.outputs), np.nan, np.float32), dict[int, str]()
     for batch in inputs(model, cases, device=device, threads=threads, errors=errors, progress=progress, say=say, doing="predicting"):  # fmt: skip
+        network = network or for_inference(model.network, device, batch.x)
         outputs = outputs_of(network, batch.x, model.about.recipe.views, batch.x.device.type)
         made = model.target.task.probabilities(outputs).cpu().numpy()
         rows = np.array([first[case] for case in batch.cases]) if together else batch.rows[:, 0]

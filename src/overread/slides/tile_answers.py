@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import nn
 
@@ -15,7 +16,7 @@ from overread.images.crop import crop
 from overread.images.preprocess import resize
 from overread.images.slides.slide import Slide
 from overread.images.slides.stain import with_stain
-from overread.learning.device import layout, to_tensor
+from overread.learning.device import for_inference, to_tensor
 from overread.learning.model import Model
 from overread.learning.predict import outputs_of
 
@@ -42,9 +43,11 @@ class TileAnswers:
         views = model.about.recipe.tiles.views
         known = model.about.views or views
         require(set(known) <= set(views), "the model's views are not the magnifications of its tiles", given=f"{', '.join(known)}; tiles {', '.join(views)}")  # fmt: skip
-        order = tuple(views.index(view) for view in known)
+        order, looks = tuple(views.index(view) for view in known), model.about.preprocess
+        together = (len(order),) if model.about.recipe.fusion != "single" else ()
+        sample = torch.randn((2, *together, looks.channels, *looks.size), generator=torch.Generator().manual_seed(0))
         return cls(
-            layout(model.network, device).eval(),
+            for_inference(model.network, device, sample),
             model,
             device,
             max(1, tiles_at_a_time // len(order)),
