@@ -13,10 +13,10 @@ from overread.core.errors import UnsoundError
 from overread.evaluation.evaluate import Evaluation
 from overread.learning.recipe import refuse_unfit
 from overread.predictions import Predictions
-from overread.study.context import RunContext, cases_of
+from overread.study.context import RunContext, cases_of, recipe_of
 from overread.study.published import load_system
 from overread.study.question import Study
-from overread.study.steps import evaluate, predict, recipe_of, run, set_up, train
+from overread.study.steps import evaluate, predict, run, set_up, train
 from overread.synthetic.disease_tree import draw_disease_tree
 from overread.tasks.taxonomy import read_taxonomy
 

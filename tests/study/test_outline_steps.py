@@ -177,7 +177,7 @@ def test_boxes_are_drawn_into_images_of_their_own_size(context, tmp_path, fake):
 
 
 def test_the_test_part_is_judged_once_through_the_ledger_and_shown(context):
-    for step in (steps.predict, steps.evaluate, steps.show_errors, steps.explain, steps.index, steps.report):
+    for step in (steps.predict, steps.evaluate, steps.show_errors, steps.show_more, steps.report):
         step(context)
         step(context)
     looks = [entry for entry in verify(context.folder / "ledger.jsonl") if entry.get("kind", "look") == "look"]

@@ -22,7 +22,7 @@ from overread.core.progress import Clock
 from overread.evaluation.evaluate import Evaluation
 from overread.learning.model import Model
 from overread.predictions import Predictions
-from overread.study import steps
+from overread.study import image_steps, steps
 from overread.study.context import RunContext
 from overread.study.question import Study
 from overread.study.steps import predict, run, split
@@ -69,7 +69,7 @@ def test_the_cases_that_the_report_shows_have_a_map(done) -> None:
     maps = {row["case"]: row for row in read_json(done / "explanations" / "maps.json")}
     assert set(shown) == set(maps)
     assert {(row["method"], row["nothing"]) for row in maps.values()} <= {("grad-cam", False), ("grad-cam", True)}
-    assert sum(bool(row["verdict"]) for row in maps.values()) == min(steps.CHECKED, len(shown))
+    assert sum(bool(row["verdict"]) for row in maps.values()) == min(image_steps.CHECKED, len(shown))
     for row in maps.values():
         assert not row["map"] or (done / row["map"]).stat().st_size > 0
 
@@ -78,7 +78,7 @@ def test_at_the_end_of_a_budget_maps_are_left_to_their_command(done, phantom, tm
     folder, said = tmp_path / "run", []
     shutil.copytree(done, folder)
     (folder / "explanations" / "maps.json").unlink()
-    steps.explain(RunContext(_study(phantom), folder, clock=Clock(limit=1.0), say=said.append))
+    image_steps.explain(RunContext(_study(phantom), folder, clock=Clock(limit=1.0), say=said.append))
     assert not (folder / "explanations" / "maps.json").exists()
     assert "overread explain" in said[-1]
 

@@ -336,8 +336,8 @@ class PointChoice:
         test = self.form.read(path)
         if at or not tuning:
             return System(test, load_frozen(at) if at else ())
+        from overread.study.frozen_rule import frozen_by
         from overread.study.question import OperatingRule
-        from overread.study.steps import frozen_by
 
         rule = OperatingRule(sensitivity=self.sensitivity, specificity=self.specificity)
         return System(test, frozen_by(rule, self.form.read(tuning).in_order_of(test)))
@@ -367,8 +367,8 @@ def _run(folder: Path, at: str, form: PredictionTable) -> System:
     from overread.evaluation.decision.class_decision import load_frozen
     from overread.study.class_levels import LEVELS
     from overread.study.context import predictions_of
+    from overread.study.frozen_rule import frozen_by
     from overread.study.question import Study, level_folder
-    from overread.study.steps import frozen_by
 
     test, study = at_level(folder, predictions_of(folder, "test"), form), Study.load(folder / "study.toml")
     answer = Cases.load(folder / "cases.csv").identifiers

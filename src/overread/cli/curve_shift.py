@@ -295,7 +295,7 @@ def _train(
     """Every training's predictions, after its cost was told, and what to be careful about."""
     from overread.distributed.repeated import recipe_again, train_each
     from overread.learning.predict import load_model
-    from overread.study.steps import recipe_of
+    from overread.study.context import recipe_of
 
     about, study = load_model(context.folder).about, context.study
     recipe = recipe_again(recipe_of(study), about.recipe, about.backbone.pretrained)

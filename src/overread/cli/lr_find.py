@@ -22,8 +22,7 @@ def lr_find(
     from overread.learning.train import find_rate
     from overread.reporting.figures.canvas import save_figures
     from overread.reporting.figures.learning_rate import learning_rate
-    from overread.study.context import require_images
-    from overread.study.steps import recipe_of
+    from overread.study.context import recipe_of, require_images
 
     require_images(folder, "overread lr-find")
     study, output = Study.load(folder / "study.toml"), output or folder / "learning-rate"

@@ -29,11 +29,12 @@ def search(
     from overread.distributed.search import search as search_recipes
     from overread.reporting.pages.search import search_page
     from overread.study import steps
+    from overread.study.context import recipe_of
 
     study = study_of(table, columns, layout, images, split, operating_point, recipe, training, resources)
     refuse_masks(study, "a search of recipes")
     steps.require_trainable(study, not machine.offline)
-    asked = steps.recipe_of(study)
+    asked = recipe_of(study)
     read_space(space, asked)  # a wrong space leaves nothing behind
     study, cases = steps.open_study(study, output)
     refuse_overviews(cases)

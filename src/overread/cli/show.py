@@ -26,7 +26,7 @@ def show(
     """Look at the images as a network will see them, before training: by class, augmented, copies, extremes, sources."""
     from overread.core.files import cache_folder
     from overread.study.contact_sheet import show as write
-    from overread.study.steps import cases_of, recipe_of
+    from overread.study.context import cases_of, recipe_of
 
     study = study_of(table, columns, layout, images, SplitRule(), OperatingRule(), recipe, training, resources)
     page = output if output.suffix == ".html" else output / "show.html"

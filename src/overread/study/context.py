@@ -247,3 +247,11 @@ def require_answers(folder: Path, what: str) -> None:
     if outlines_objects(folder):
         raise InputError(f"this run outlines objects in images, and {what} is of models that give an answer to each case", given=folder.name,
                          todo="of outlines there are: overread predict, evaluate, compare, measure, export --labels, report and serve")  # fmt: skip
+
+
+@checked
+def recipe_of(study: Study) -> Any:
+    """The recipe of a study: its fields over the defaults, with the study's seed."""
+    from overread.learning.recipe import Recipe
+
+    return build(Recipe, {**study.training.recipe, "seed": study.training.seed}, where="the study's recipe")

@@ -37,10 +37,11 @@ from overread.evaluation.comparison.grid_result import Called, called_at, joined
 from overread.evaluation.comparison.opinion_pool import choose_shares, pooled
 from overread.evaluation.subgroups import FEWEST
 from overread.predictions import Predictions
-from overread.study.context import RunContext, predictions_at
+from overread.study.context import RunContext, predictions_at, recipe_of
+from overread.study.frozen_rule import thresholds_by
 from overread.study.question import LEAVE_ONE_OUT, Study, number_of
 from overread.study.run_like import begin_like
-from overread.study.steps import recipe_of, refuse_errors, thresholds_by
+from overread.study.steps import refuse_errors
 
 HELD_OUT, TUNED = "predictions/folds.csv", "predictions/folds-tuning.csv"
 #: A threshold of its own for each fold, in words.

@@ -1,6 +1,6 @@
 """The steps of a study whose answer is an image with its objects outlined: prediction, judging, and what is shown.
 
-They stand in the place of those of :mod:`overread.study.steps` that ask for one answer a case; the others are the same, but
+They stand in the place of those of :mod:`overread.study.image_steps` that ask for one answer a case; the others are the same, but
 for maps of where a network looked and an index of similar cases, which have no meaning here.
 """
 
@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -26,6 +26,7 @@ from overread.evaluation.subgroups import FEWEST
 from overread.export.object_files import OutlinedImage
 from overread.images.outlines.outlines import Outlines, read_masks, write_labels
 from overread.study.context import RunContext, cases_of, refuse_seen
+from overread.study.image_steps import closing_seconds
 from overread.study.question import OperatingRule
 
 if TYPE_CHECKING:
@@ -45,6 +46,23 @@ def refuse_points(rule: OperatingRule) -> None:
     asked = [f"--{f.name.replace('_', '-')}" for f in fields(rule) if getattr(rule, f.name) != getattr(usual, f.name)]
     if asked:
         raise InputError("outlines of objects have no operating point and no calls to decide", given=" ".join(asked), todo="leave it out; the thresholds that cut objects are tuned on tuning images")  # fmt: skip
+
+
+# -- training ---------------------------------------------------------------------------------------------------------
+
+
+@checked
+def beside(context: RunContext, cases: Cases) -> tuple[str, ...]:
+    """A hash of what the masks hold, in which the labels lie."""
+    return (context.mask_digest(cases),)
+
+
+@checked
+def teach(context: RunContext, cases: Cases, parts: Split, recipe: Any, how: dict[str, Any]) -> Any:
+    """A model that outlines objects; ``how``: the arguments that every training has."""
+    from overread.cells.segmenter import train_segmenter
+
+    return train_segmenter(cases, parts, recipe, reserve=closing_seconds(context, cases, parts), **how)
 
 
 # -- predictions ------------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from __future__ import annotations
 import datetime
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,58 +15,69 @@ import pandas as pd
 from overread.cases.audit.audit import Audit
 from overread.cases.audit.audit import audit as audit_cases
 from overread.cases.audit.image_checks import TrainingImages
-from overread.cases.audit.shortcut import shortcut_scores
 from overread.cases.cases import Cases, paths
 from overread.cases.extra_inputs import taught_with
 from overread.cases.graded_cases import GradedCases, agreement_in_words, panel_of, panels_of
 from overread.cases.split import Split, leaked, without
 from overread.cases.split import split as split_cases
-from overread.core.errors import InputError, UnavailableError, UnsoundError, checked
+from overread.core.errors import InputError, UnsoundError, checked
 from overread.core.files import (
-    build,
     cache_folder,
     fingerprint,
     folder_lock,
     hardware,
     plain,
-    read_json,
     remove_strays,
     versions,
     write_csv,
     write_json,
 )
-from overread.core.phrases import command_of, count, without_folders
+from overread.core.phrases import count, without_folders
 from overread.core.progress import Clock, Progress, Say, silent, unheard
-from overread.evaluation.comparison.claims import Declaration, declare
-from overread.evaluation.comparison.paired_cases import beside_baseline
-from overread.evaluation.decision.choose_decision import choose_decision, read_costs, require_decidable
-from overread.evaluation.decision.class_decision import Frozen
-from overread.evaluation.evaluate import Evaluation
-from overread.evaluation.evaluate import evaluate as evaluate_predictions
-from overread.evaluation.ledger import require_entry_of, settle
-from overread.evaluation.operating_point import OperatingPoint, choose_thresholds
+from overread.evaluation.decision.choose_decision import require_decidable
 from overread.evaluation.subgroups import FEWEST, characteristics
-from overread.evaluation.uncertainty import uncertainty
 from overread.learning.preflight.faults import Preflight
-from overread.predictions import Predictions
-from overread.study import outline_steps
-from overread.study.class_levels import NO_CLASS, cut_classes, judge_levels, tree_judged_by
-from overread.study.context import RunContext, cases_of, predictions_at, predictions_of, refuse_seen
-from overread.study.question import DESPITE, OperatingRule, Study
-from overread.study.slides import lesion_search, lesion_tables, map_budget, slide_views
+from overread.study import image_steps, outline_steps
+from overread.study.class_levels import NO_CLASS, cut_classes
+from overread.study.context import RunContext, cases_of, recipe_of
+from overread.study.frozen_rule import declare_margin
+from overread.study.question import DESPITE, Study
+from overread.study.slides import lesion_tables, slide_steps, slide_views
 
 #: What may change when a model is there: how it is judged, and with what means it is computed.
 JUDGING = frozenset({"rule", "sensitivity", "specificity", "cost", "decide", "cost_matrix", "prevalence", "margin", "margin_of", "net_benefit_at", "fixed", "primary", "subgroups", "despite", "judge_at",
                      "device", "threads"})  # fmt: skip
-#: What a model made of folds says of training and tuning patients, each by networks that have not seen him.
-HELD_OUT = "predictions/held-out.csv"
-#: Of a budget the seconds without which what a report may show beside its numbers is left to commands of their own.
-SHOWING_SECONDS = 15.0
-#: Of the maps that a report shows those that are held against their checks, which take some hundred passes each; and the
-#: seconds that a budget must have left for them.
-CHECKED, CHECKING_SECONDS = 4, 60.0
-#: How much longer an index takes than predicting the same images, at most: layers are chosen, and a map is drawn.
-INDEX_TIMES = 1.5
+
+
+@dataclass(frozen=True)
+class Kind:
+    """The steps of a study that differ by what is asked of its images.
+
+    ``beside``: hashes of what files beside the images hold; ``teach``: a model of context, cases, split, recipe and the arguments that every
+    training has; ``errors``: the pictures of a report, and ``more`` that it shows where the budget allows; ``unrehearsed``: why a training is not rehearsed, blank where it is.
+    """
+
+    beside: Callable[[RunContext, Cases], Sequence[str]]
+    teach: Callable[[RunContext, Cases, Split, Any, dict[str, Any]], Any]
+    predict: Callable[[RunContext], None]
+    evaluate: Callable[[RunContext], None]
+    errors: Callable[[RunContext], None]
+    more: tuple[Callable[[RunContext], None], ...] = ()
+    carry: Callable[[RunContext, Sequence[str]], None] = image_steps.carry
+    unrehearsed: str = ""
+
+
+#: The kinds: one answer a case; objects outlined in each image; lesions searched for on slides.
+ANSWERS = Kind(lambda *_: (), image_steps.teach, image_steps.predict, image_steps.evaluate, image_steps.show_errors, (image_steps.explain, image_steps.index))  # fmt: skip
+OUTLINES = Kind(outline_steps.beside, outline_steps.teach, outline_steps.predict, outline_steps.evaluate, outline_steps.show_outlines, carry=outline_steps.carry,
+                unrehearsed="one that outlines objects (--mask)")  # fmt: skip
+SLIDES = Kind(slide_steps.beside, slide_steps.teach, slide_steps.predict, slide_steps.evaluate, image_steps.show_errors, (slide_views.show_slides,), unrehearsed="one on tiles of slides")  # fmt: skip
+
+
+@checked
+def kind_of(context: RunContext) -> Kind:
+    """The steps of what this study asks."""
+    return OUTLINES if context.dense else SLIDES if context.slides else ANSWERS
 
 
 @checked
@@ -250,9 +261,17 @@ def train(context: RunContext) -> None:
     study, cases, parts = context.study, context.usable(), Split.load(context.folder / "split.csv")
     recipe = recipe_of(study)
     taught = taught_with(cases, recipe.extra_inputs)
-    masks = [context.mask_digest(cases)] if cases.target.task.dense else []  # the labels lie in their files
-    masks += [lesion_tables.outlines_digest(cases)] if context.slides else []
-    key = fingerprint([taught, parts.table.to_csv(), recipe, study.training.weights, study.resources.limit, *masks])
+    own = kind_of(context)
+    key = fingerprint(
+        [
+            taught,
+            parts.table.to_csv(),
+            recipe,
+            study.training.weights,
+            study.resources.limit,
+            *own.beside(context, cases),
+        ]
+    )
     if context.done("model", key, "model/model.json"):
         context.say("the model is there already")
         return
@@ -260,23 +279,11 @@ def train(context: RunContext) -> None:
     prints = context.prints(cases)  # from the cache of the audit
     how: dict[str, Any] = {
         "weights": study.training.weights or None, "folder": context.folder / "checkpoints", "cache": context.cache,
-        "digests": dict(zip(paths(cases), prints["digest"], strict=True)), "clock": context.clock, "reserve": (map_budget.reserve_for_maps if context.slides else _closing)(context, cases, parts),
+        "digests": dict(zip(paths(cases), prints["digest"], strict=True)), "clock": context.clock,
         "device": study.resources.device, "threads": study.resources.threads, "network": context.network, "progress": context.progress, "say": context.say,
     }  # fmt: skip
-    if context.dense:
-        from overread.cells.segmenter import train_segmenter
-
-        model = train_segmenter(cases, parts, recipe, **how)
-    elif context.slides:
-        from overread.slides.tile_classifier import train_on_slides
-
-        model = train_on_slides(cases, parts, recipe, **how)
-    else:
-        from overread.learning.train import train as train_model
-
-        asked = len(cases) - len(parts.rows(cases, "train"))
-        model = train_model(cases, parts, recipe, pairs=Audit.load(context.folder / "audit.json").pairs, predicted=asked, **how)  # fmt: skip
-    (held_out := context.folder / HELD_OUT).unlink(missing_ok=True)
+    model = own.teach(context, cases, parts, recipe, how)
+    (held_out := context.folder / image_steps.HELD_OUT).unlink(missing_ok=True)
     if model.held_out is not None:
         model.held_out.save(held_out)
     model.save(context.folder / "model")
@@ -289,115 +296,25 @@ def rehearse(context: RunContext) -> Preflight:
     """What training would do, looked at in seconds: nothing is trained and the test part stays closed."""
     from overread.learning.train import rehearse_training
 
-    if context.dense or context.slides:
-        what, given = ("that outlines objects", "--mask") if context.dense else ("on tiles of slides", "a table of slides")  # fmt: skip
-        raise InputError(f"a training {what} is not rehearsed", given=given, todo="train for a short while: overread run TABLE … --budget 3m")  # fmt: skip
+    if own := kind_of(context).unrehearsed:
+        raise InputError("this training is not rehearsed", given=own, todo="train for a short while: overread run TABLE … --budget 3m")  # fmt: skip
     study, cases, parts = context.study, context.usable(), Split.load(context.folder / "split.csv")
     digests = dict(zip(paths(cases), context.prints(cases)["digest"], strict=True))
     return rehearse_training(cases, parts, recipe_of(study), weights=study.training.weights or None, cache=context.cache, digests=digests,
-                             clock=context.clock, reserve=_closing(context, cases, parts), device=study.resources.device,
+                             clock=context.clock, reserve=image_steps.closing_seconds(context, cases, parts), device=study.resources.device,
                              threads=study.resources.threads, network=context.network, progress=context.progress, say=context.say)  # fmt: skip
-
-
-def _closing(context: RunContext, cases: Cases, parts: Split) -> float:
-    """Seconds for predicting, judging and reporting: a share of the budget that grows with the images to predict."""
-    share = 1 - len(parts.rows(cases, "train")) / max(len(cases), 1)
-    return context.closing + 0.1 * share * (context.clock.limit or 0.0)
 
 
 @checked
 def predict(context: RunContext) -> None:
-    """``predictions/tuning.csv`` and ``test.csv``, and ``shortcut.csv``: what is told of the test without looking."""
-    if context.dense:
-        return outline_steps.predict(context)
-    from overread.learning.predict import load_model
-    from overread.learning.predict import predict as predict_cases
-
-    cases, parts, resources = context.usable(), Split.load(context.folder / "split.csv"), context.study.resources
-    model = load_model(context.folder)
-    outlines = [lesion_tables.outlines_digest(cases)] if context.slides else []
-    key = fingerprint([model.digest, cases.digest, *outlines])
-    if context.done("predictions", key, "predictions/tuning.csv", "predictions/test.csv"):
-        return
-    began = context.clock.elapsed
-    refuse_seen(model, cases.only(parts, "test"))
-    held_out = context.folder / HELD_OUT
-    if context.slides:
-        from overread.study.slides.slide_steps import predict_slides
-
-        answers = predict_slides(context, model, cases, parts)
-    for part in ("tuning", "test"):
-        if context.slides:
-            predictions = answers[part]
-        elif part == "tuning" and held_out.exists():  # of networks that have not seen the patient
-            predictions = predictions_at(context.folder, held_out)
-        else:
-            predictions = predict_cases(model, cases.only(parts, part), device=resources.device, threads=resources.threads,
-                                        part=part, progress=context.progress, say=context.say)  # fmt: skip
-        predictions.save(context.folder / "predictions" / f"{part}.csv")
-    if not cases.target.task.continuous:
-        _baseline(context, cases, parts).save(context.folder / "predictions" / "shortcut.csv")
-    context.note("predictions", key, context.clock.elapsed - began)
-
-
-def _baseline(context: RunContext, cases: Cases, parts: Split) -> Predictions:
-    """The test predictions of a baseline that knows source, size, brightness and frame of the images, and no more."""
-    test, rows = context.predictions("test"), parts.rows(cases, "test")
-    told = shortcut_scores(cases, context.prints(cases), parts.rows(cases, "train"), rows)
-    of_case = pd.DataFrame(told).groupby(cases.table["case"].iloc[rows].to_numpy()).mean().loc[test.table["case"]]
-    return test.with_scores(of_case.to_numpy())
+    """``predictions/tuning.csv`` and ``test.csv``."""
+    kind_of(context).predict(context)
 
 
 @checked
 def evaluate(context: RunContext) -> None:
-    """``evaluation/``: operating points frozen on tuning data, then the test set through its one door; of slides the lesions too."""
-    if context.dense:
-        return outline_steps.evaluate(context)
-    _evaluate(context)
-    lesion_search.judge_lesions(context)
-
-
-def _evaluate(context: RunContext) -> None:
-    study, tuning, test = context.study, context.predictions("tuning"), context.predictions("test")
-    if (patients := test.table["patient"].nunique()) < FEWEST:
-        context.say(f"not judged: the test part has {count(patients, 'patient')}, and nothing is judged below {FEWEST}")
-        return
-    declare_margin(study, context.folder / "ledger.jsonl")  # before the test set is opened
-    path = context.folder / "agreement.json"
-    agreed = {"agreement": read_json(path)} if study.columns.graders and path.exists() else {}
-    rule, subgroups = study.operating_point, study.columns.subgroups
-    chosen = [rule.rule, rule.sensitivity, rule.specificity, rule.cost, rule.prevalence, rule.net_benefit_at, rule.fixed, rule.primary]  # fmt: skip
-    if tuning.target.task.multiclass or rule.decide != "auto" or rule.cost_matrix:
-        costs = read_costs(rule.cost_matrix, tuning.target.names).tolist() if rule.cost_matrix else []
-        chosen += [rule.decide, costs]
-    baseline = _shortcut(context.folder)
-    chosen += [*study.class_tree.judge_at, tree_judged_by(context)] if study.class_tree.judge_at else []
-    key = fingerprint([tuning.digest, test.digest, *chosen, subgroups, agreed, baseline.digest if baseline else ""])
-    if context.done("evaluation", key, "evaluation/metrics.json"):
-        return
-    began = context.clock.elapsed
-    require_entry_of(context.folder / "evaluation", context.folder / "ledger.jsonl")
-    points = frozen_by(rule, tuning, seed=study.training.seed)
-    trained = context.record().get("steps", {}).get("model", {})
-    doubt = uncertainty(tuning, test, seed=study.training.seed)  # first: what cannot be judged is no look
-    beside = beside_baseline(test, baseline, seed=study.training.seed) if baseline else ()
-    result = evaluate_predictions(test, at=points or None, by=list(subgroups), seed=study.training.seed,
-                                  ledger=context.folder / "ledger.jsonl", model=trained.get("key", ""), prevalence=rule.prevalence or None, fixed=rule.fixed,
-                                  net_benefit_at=rule.net_benefit_at or None, primary=rule.primary, pending=True)  # fmt: skip
-    whole = result.extended(estimates=(*beside, *doubt.estimates), more={**doubt.more, **agreed})
-    whole.save(context.folder / "evaluation")
-    judge_levels(context, tuning, test, result, frozen_by)
-    _judge_folds(context)
-    context.note("evaluation", key, context.clock.elapsed - began)
-    settle(context.folder / "ledger.jsonl")
-
-
-def _judge_folds(context: RunContext) -> None:
-    """``evaluation/folds/``: what networks say of patients they have not seen, as one test and fold by fold; no look at the test set."""
-    if (path := context.folder / HELD_OUT).exists():
-        seed, fixed = context.study.training.seed, context.study.operating_point.fixed
-        found = evaluate_predictions(predictions_at(context.folder, path), by=["fold"], seed=seed, fixed=fixed)
-        found.save(context.folder / "evaluation" / "folds")
+    """``evaluation/``: the test set through its one door, at what tuning data froze."""
+    kind_of(context).evaluate(context)
 
 
 @checked
@@ -406,97 +323,20 @@ def carry(context: RunContext, columns: Sequence[str]) -> None:
 
     Raises :class:`InputError` for a column that is not there, and where the table itself is gone.
     """
-    if context.dense:
-        return outline_steps.carry(context, columns)
-    parts = {part: context.predictions(part) for part in ("tuning", "test")}
-    wanted = [name for name in columns if any(name not in part.table for part in parts.values())]
-    if not wanted:
-        return
-    cases = cases_of(context.study, context.progress).table.drop_duplicates("case").set_index("case")[wanted]
-    for part, made in parts.items():
-        found = made.table.drop(columns=[name for name in wanted if name in made.table])
-        found = pd.concat([found, cases.reindex(found["case"]).reset_index(drop=True)], axis=1)
-        replace(made, table=found).save(context.folder / "predictions" / f"{part}.csv")
+    kind_of(context).carry(context, columns)
 
 
 @checked
 def show_errors(context: RunContext) -> None:
-    """``explanations/gallery.json``: the most confident errors with a small picture of each."""
-    if context.dense:
-        return outline_steps.show_outlines(context)
-    from overread.reporting.gallery import write_gallery
-
-    if not (context.folder / "evaluation" / "metrics.json").exists():
-        return
-    judged = Evaluation.load(context.folder / "evaluation")
-    points = list(judged.operating)
-    single = points[0] if len({point.positive for point in points}) == 1 else None
-    cases = context.usable()
-    write_gallery(context.folder, cases, context.predictions("test"), positive=single.positive if single else (),
-                  threshold=single.threshold if single else None, decision=judged.decision, unseen=context.written(cases))  # fmt: skip
+    """The pictures of a report: errors beside correct cases, or outlines."""
+    kind_of(context).errors(context)
 
 
 @checked
-def explain(context: RunContext) -> None:
-    """``explanations/maps.json``: where the model looked in the cases that the report shows.
-
-    It is said where there are none: a model without such maps, or a budget at its end.
-    """
-    if context.slides:  # the heat map is the map
-        return slide_views.show_slides(context)
-    if context.dense:
-        return
-    from overread.explanation.map_files import LIST, read_entries
-    from overread.learning.predict import load_model
-    from overread.study.explained import Wish, explain_run
-
-    folder = context.folder
-    path = folder / "explanations" / "gallery.json"
-    shown = {row["case"] for row in read_json(path)} if path.exists() else set()
-    known = {entry.case for entry in read_entries(folder)}
-    if not shown or (shown <= known and context.done("maps", load_model(folder).digest, LIST)):
-        return
-    if context.clock.left < SHOWING_SECONDS:
-        context.say(f"  no maps of where the model looked: the budget is at its end ({_later('explain', folder)})")
-        return
-    try:
-        time = context.clock.left >= CHECKING_SECONDS
-        explain_run(context, Wish(methods=("grad-cam",), sample=len(shown), checks=time, checked=CHECKED))
-    except UnavailableError as error:
-        context.say(f"  no maps of where the model looked: {error}")
-
-
-@checked
-def index(context: RunContext) -> None:
-    """``index/``: the training cases by what the model sees in them, and those nearest to the cases that the report shows.
-
-    It takes as long as predicting every case; where the budget has no time for it, that is said.
-    """
-    if context.dense or context.slides:
-        return
-    from overread.learning.predict import load_model
-    from overread.study.run_index import build_index
-
-    folder, resources = context.folder, context.study.resources
-    parts, model, cases = Split.load(folder / "split.csv"), load_model(folder), context.usable()
-    key = fingerprint([model.digest, cases.digest])
-    if context.done("index", key, "index/index.json"):
-        return
-    taken = context.record().get("steps", {}).get("predictions", {}).get("seconds", 0.0)
-    predicted = sum(len(parts.rows(cases, part)) for part in ("tuning", "test"))
-    needed = INDEX_TIMES * taken * len(cases.table) / max(1, predicted)
-    if context.clock.left < SHOWING_SECONDS + needed:
-        context.say(f"  no index of similar cases: the budget is at its end, and about {needed:.0f} s are needed ({_later('similar', folder)})")  # fmt: skip
-        return
-    began = context.clock.elapsed
-    of_part = {part: cases.only(parts, part) for part in ("train", "tuning", "test")}
-    build_index(model, of_part, folder, clock=context.clock, cache=context.cache, device=resources.device, threads=resources.threads,
-                seed=context.study.training.seed, look=False, progress=context.progress, say=context.say)  # fmt: skip
-    context.note("index", key, context.clock.elapsed - began)
-
-
-def _later(command: str, folder: Path) -> str:
-    return f"later: {command_of(['overread', command, folder])}"
+def show_more(context: RunContext) -> None:
+    """What it shows besides: where the model looked and the nearest known cases, or slides beside their heat maps."""
+    for step in kind_of(context).more:
+        step(context)
 
 
 @checked
@@ -521,7 +361,17 @@ def set_up(context: RunContext, cases: Cases) -> None:
         step(context)
 
 
-STEPS: tuple[Callable[[RunContext], None], ...] = (audit, tell_findings, split, train, predict, evaluate, show_errors, explain, index, report)  # fmt: skip
+STEPS: tuple[Callable[[RunContext], None], ...] = (
+    audit,
+    tell_findings,
+    split,
+    train,
+    predict,
+    evaluate,
+    show_errors,
+    show_more,
+    report,
+)
 
 
 # -- the table and the answers of a study -------------------------------------------------------------------------
@@ -550,43 +400,6 @@ def open_study(study: Study, folder: Path, progress: Progress = silent) -> tuple
 
             build_unet(backbone, outputs=1)  # says at once where it has no maps to be made a U-Net of
     return study.changed(salt=cases.salt), cases
-
-
-@checked
-def frozen_by(rule: OperatingRule, tuning: Predictions, seed: int = 0) -> tuple[Frozen, ...]:
-    """The points at which sensitivity and specificity are told, and of several classes the decision rule, chosen on
-    tuning predictions."""
-    points = thresholds_by(rule, tuning)
-    if not (tuning.target.task.multiclass or rule.decide != "auto" or rule.cost_matrix):
-        return points
-    return (*points, choose_decision(tuning, rule=rule.decide, costs=rule.cost_matrix or None, seed=seed))
-
-
-@checked
-def thresholds_by(rule: OperatingRule, tuning: Predictions) -> tuple[OperatingPoint, ...]:
-    """The points at which sensitivity and specificity are told, chosen on tuning predictions."""
-    return choose_thresholds(tuning, rule=rule.rule, sensitivity=rule.sensitivity or None, specificity=rule.specificity or None,
-                             cost=rule.cost or None, prevalence=rule.prevalence or None if rule.cost else None)  # fmt: skip
-
-
-def _shortcut(folder: Path) -> Predictions | None:
-    return predictions_of(folder, "shortcut") if (folder / "predictions" / "shortcut.csv").exists() else None
-
-
-@checked
-def declare_margin(study: Study, ledger: Path) -> None:
-    """Write the study's margin to the ledger, once for each metric that it is of; nothing where it has none."""
-    rule = study.operating_point
-    for metric in rule.margin_metrics if rule.margin else ():
-        declare(ledger, Declaration.read(rule.margin, metric))
-
-
-@checked
-def recipe_of(study: Study) -> Any:
-    """The recipe of a study: its fields over the defaults, with the study's seed."""
-    from overread.learning.recipe import Recipe
-
-    return build(Recipe, {**study.training.recipe, "seed": study.training.seed}, where="the study's recipe")
 
 
 @checked

@@ -107,7 +107,7 @@ def test_the_report_shows_slides_beside_their_maps(made):
 
 def test_a_slide_that_cannot_be_mapped_is_left_out_with_its_lesions(made, tmp_path, monkeypatch):
     """One of the test part with a lesion fails, of another nobody knows the lesions: both are told, the rest is judged."""
-    from overread.study.slides import slide_steps
+    from overread.study.slides import slide_predictions
 
     table, run, _ = made
     copy, said, lost = tmp_path / "run", list[str](), list[tuple[str, str]]()
@@ -116,7 +116,7 @@ def test_a_slide_that_cannot_be_mapped_is_left_out_with_its_lesions(made, tmp_pa
     (copy / "evaluation" / "lesions" / "old.csv").write_text("x")
     before = read_places(copy / "predictions" / "lesions" / "test.csv")
     ill = before[before["judged"] == 1]["case"].drop_duplicates().tolist()[:2]
-    mapped, known = slide_steps.map_slides, slide_steps.lesions_of
+    mapped, known = slide_predictions.map_slides, slide_predictions.lesions_of
 
     def failing(model, cases, *given, **named):
         made = mapped(model, cases, *given, **named)
@@ -129,8 +129,8 @@ def test_a_slide_that_cannot_be_mapped_is_left_out_with_its_lesions(made, tmp_pa
     def unknown(cases, say):
         return [None if case == ill[1] else one for case, one in zip(cases.table["case"], known(cases, say), strict=True)]  # fmt: skip
 
-    monkeypatch.setattr(slide_steps, "map_slides", failing)
-    monkeypatch.setattr(slide_steps, "lesions_of", unknown)
+    monkeypatch.setattr(slide_predictions, "map_slides", failing)
+    monkeypatch.setattr(slide_predictions, "lesions_of", unknown)
     steps.run(study_of(table), copy, cache=run.parent / "cache", say=said.append)
     assert lost == [(ill[0], "damaged")]
     found = Localisation.load(copy / "evaluation" / "lesions")

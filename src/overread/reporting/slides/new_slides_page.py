@@ -60,7 +60,8 @@ def new_slides_page(
 
 
 def _table(told: pd.DataFrame) -> Table:
-    rows = tuple((words.name(str(one.case), 80), words.number(float(one.score), 3), f"{int(one.places):,}", words.number(float(one.area) / 1e6, 3) if float(one.area) > 0 else words.NOTHING, str(one.map))
-                 for one in told.head(ROWS).itertuples(index=False))  # fmt: skip
+    columns = [told[name].head(ROWS).tolist() for name in ("case", "score", "places", "area", "map")]
+    rows = tuple((words.name(str(case), 80), words.number(score, 3), f"{places:,}", words.number(area / 1e6, 3) if area > 0 else words.NOTHING, place)
+                 for case, score, places, area, place in zip(*columns, strict=True))  # fmt: skip
     cut = f"; the first {ROWS:,} of {len(told):,}, all stand in predictions.csv" if len(told) > ROWS else ""
     return Table(f"Scores, places from the threshold on, and heat maps{cut}", ("Slide", "Score", "Places", "Largest, mm²", "Heat map"), rows)  # fmt: skip

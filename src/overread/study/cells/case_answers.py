@@ -22,7 +22,6 @@ from overread.evaluation.comparison.compare import compare
 from overread.evaluation.evaluate import evaluate
 from overread.learning.predict import tabulate
 from overread.predictions import Predictions
-from overread.study import steps
 from overread.study.cells.cell_stages import (
     PREDICTED,
     TRUE,
@@ -44,6 +43,7 @@ from overread.study.cells.stage_run import (
     window_words,
 )
 from overread.study.context import predictions_of
+from overread.study.frozen_rule import frozen_by
 from overread.tasks.target import Target
 
 # -- where the answer is the case -----------------------------------------------------------------------------------------
@@ -203,7 +203,7 @@ def _against(
         each.save(home / "predictions" / f"{part}.csv")
     one = {part: predictions_of(run.folder / ONE_STAGE, part) for part in ("tuning", "test")}
     rule, seed = study.operating_point, study.training.seed
-    points, others = steps.frozen_by(rule, answers["tuning"], seed), steps.frozen_by(rule, one["tuning"], seed)
+    points, others = frozen_by(rule, answers["tuning"], seed), frozen_by(rule, one["tuning"], seed)
     judged = evaluate(
         answers["test"], at=points, by=list(study.columns.subgroups), seed=seed, ledger=ledger, model="two stages"
     )

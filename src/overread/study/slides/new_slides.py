@@ -23,8 +23,8 @@ from overread.reporting.slides.slide_pictures import SlideToShow
 from overread.slides.slide_maps import SlideMaps, map_slides
 from overread.study.outline_steps import file_names, image_keys
 from overread.study.slides.lesion_tables import LEAST, found_places, lesions_of, save_places, true_lesions
+from overread.study.slides.slide_predictions import looked_at, slide_answers
 from overread.study.slides.slide_rule import ATTENTION, SlideReading
-from overread.study.slides.slide_steps import looked_at, slide_answers
 
 #: What is written into a folder: the answers, the places found, the true lesions where there are outlines, what was looked at, the maps, a page.
 ANSWERS, FOUND, TRUE, LOOKED, MAPS, PAGE = (

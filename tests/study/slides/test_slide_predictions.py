@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-from overread.study.slides.slide_steps import _empty
+from overread.study.slides.slide_predictions import _empty
 
 
 def test_maps_of_another_model_go_also_where_one_was_stopped(tmp_path):
