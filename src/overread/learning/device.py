@@ -7,6 +7,7 @@ import gc
 import math
 import re
 import time
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -284,7 +285,7 @@ def for_inference(network: torch.nn.Module, device: str, sample: torch.Tensor) -
     from torch.nn.utils.fusion import fuse_conv_bn_eval
 
     placed = layout(network, device).eval()
-    made, sample = copy.deepcopy(placed), sample[:2].to(device)
+    made, sample = copy.deepcopy(placed), sample[:1].to(device)
     with torch.inference_mode():
         wanted = made(sample)
         pairs = _normed_convolutions(made, sample)
@@ -307,16 +308,16 @@ _ROUNDING = 1e-4
 
 def _normed_convolutions(network: torch.nn.Module, sample: torch.Tensor) -> list[tuple[Any, Any]]:
     """Convolutions whose output a batch norm takes, and that norm, each used once; a norm may hold its activation, as timm's do."""
-    made: dict[int, tuple[torch.nn.Module, torch.Tensor]] = {}
+    made: dict[int, tuple[torch.nn.Module, weakref.ref[torch.Tensor]]] = {}
     pairs, calls = list[tuple[Any, Any]](), Counter[int]()
 
     def left(part: torch.nn.Module, _: Any, output: torch.Tensor) -> None:
         calls[id(part)] += 1
-        made[id(output)] = part, output  # held, so that no other tensor has its address
+        made[id(output)] = part, weakref.ref(output)  # not held: those of a large image take memory
 
     def taken(norm: torch.nn.Module, given: tuple[torch.Tensor, ...]) -> None:
         calls[id(norm)] += 1
-        if (found := made.get(id(given[0]))) is not None:
+        if (found := made.get(id(given[0]))) is not None and found[1]() is given[0]:
             pairs.append((found[0], norm))
 
     hooks = [

@@ -45,7 +45,7 @@ class TileAnswers:
         require(set(known) <= set(views), "the model's views are not the magnifications of its tiles", given=f"{', '.join(known)}; tiles {', '.join(views)}")  # fmt: skip
         order, looks = tuple(views.index(view) for view in known), model.about.preprocess
         together = (len(order),) if model.about.recipe.fusion != "single" else ()
-        sample = torch.randn((2, *together, looks.channels, *looks.size), generator=torch.Generator().manual_seed(0))
+        sample = torch.randn((1, *together, looks.channels, *looks.size), generator=torch.Generator().manual_seed(0))
         return cls(
             for_inference(model.network, device, sample),
             model,
