@@ -192,7 +192,7 @@ def main() -> None:
     arguments.add_argument("--leave-out", default="west", choices=("north", "south", "west"))
     arguments.add_argument("--arms", default=",".join(ARMS), help=f"some of {', '.join(ARMS)}")
     arguments.add_argument("--tiles", type=int, default=2400, help="tiles for training, the same number for each arm")
-    arguments.add_argument("--epochs", type=int, default=3)
+    arguments.add_argument("--epochs", type=int, default=5)
     arguments.add_argument("--hard-negatives", type=int, default=0)
     arguments.add_argument("--method", default="finetune", choices=("finetune", "features", "scratch"))
     arguments.add_argument("--backbone", default="mobilenet_v2", help="of which weights are at hand")
