@@ -94,7 +94,8 @@ def test_a_table_with_labels_and_scores_has_both(grades):
      ({"case": ["a"], "reader": ["x"], "verdict": ["1"]}, {}, "what the readers answered"), ({"case": ["a"]}, {}, "no column holds"),
      ({"case": ["a"], "reader": ["x"], "score": ["high"]}, {}, "not a finite number.*1 of 1"), ({"case": ["a"], "reader": ["x"], "score": ["inf"]}, {}, "not a finite number"),
      ({"case": ["a", ""], "reader": ["x", "x"], "label": ["1", "1"]}, {}, "names no case"),
-     ({"case": ["a", "a"], "reader": ["x", "y"], "label": ["1", "1"], "patient": ["p", "q"]}, {}, "two patients")],
+     ({"case": ["a", "a"], "reader": ["x", "y"], "label": ["1", "1"], "patient": ["p", "q"]}, {}, "two patients"),
+     ({"case": ["a", "b"], "label": ["0", "1"], "p:0": [0.9, 0.2], "p:1": [0.1, 0.8]}, {}, "a table of a model's predictions.*p:0, p:1.*overread evaluate")],
 )  # fmt: skip
 def test_tables_that_cannot_be(grades, columns, how, says):
     with pytest.raises(InputError, match=says):

@@ -336,6 +336,9 @@ def melted(
     if not who:
         raise InputError("no column holds a reader's answers", given=f"columns {', '.join(columns[:30])}",
                          todo="give the columns case, reader and label, or a column for each reader")  # fmt: skip
+    if not readers and (said := [name for name in who if name.startswith("p:")]):  # nobody is called so
+        raise InputError("this is a table of a model's predictions, not of readers' answers", given=f"columns {', '.join(said[:6])}",
+                         todo="give the readers' table first and the predictions after it; predictions alone: overread evaluate")  # fmt: skip
     keys = [name for name in (named["case"], named["modality"]) if name]
     twice = 0 if readers else int(table.duplicated(keys).sum())  # where columns were only taken to be readers
     if twice:
