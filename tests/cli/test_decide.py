@@ -13,7 +13,7 @@ from overread.cli.main import app
 from overread.core.errors import ArgumentError, InputError
 from overread.evaluation.operating_point import choose_threshold
 from overread.predictions import Predictions
-from overread.study.frozen_rule import frozen_by
+from overread.study.image_steps import frozen_by
 from overread.study.question import OperatingRule, Study
 from overread.tasks.target import Target
 

@@ -192,3 +192,41 @@ def test_what_cannot_be_folded_stays_as_it_is(shared):
     assert any(isinstance(part, torch.nn.BatchNorm2d) for part in made.modules())
     with torch.inference_mode():
         torch.testing.assert_close(made(x), network(x))
+
+
+class Several(torch.nn.Module):
+    """Images of a case seen one after the other, as a fusion does with many."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.ReLU())
+
+    def forward(self, x):
+        return torch.stack([self.body(part).mean(dim=(2, 3)) for part in x.unbind(1)], dim=1).mean(1)
+
+
+class Curious(torch.nn.Module):
+    """One's own network, which asks its norm for what a folded one has not, or calls it by name."""
+
+    def __init__(self, named: bool) -> None:
+        super().__init__()
+        self.convolution, self.norm, self.named = torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), named
+
+    def forward(self, x):
+        made = self.convolution(x)
+        return self.norm(input=made) if self.named else self.norm(made) * self.norm.num_features
+
+
+def test_a_body_that_runs_several_times_is_folded():
+    network, x = moved(Several()), torch.randn(2, 3, 3, 8, 8)
+    made = for_inference(network, "cpu", x)
+    assert not any(isinstance(part, torch.nn.BatchNorm2d) for part in made.modules())
+    with torch.inference_mode():
+        torch.testing.assert_close(made(x), network(x), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_network_that_does_not_run_without_its_norms_is_left_alone(named):
+    network, x = moved(Curious(named)), torch.randn(2, 3, 8, 8)
+    with torch.inference_mode():
+        torch.testing.assert_close(for_inference(network, "cpu", x)(x), network(x))

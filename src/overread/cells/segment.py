@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -132,7 +133,7 @@ def cut_source(
     """Write the provisional labels of an image band by band, ``write(first row, labels)``, from top to bottom."""
     if threads:
         torch.set_num_threads(threads)
-    reading = reading_of(model.network, model.about, pick_device(device))
+    reading = _reading_of_model(model, pick_device(device))
     assert model.about.cutting is not None
     times = times_of(reading, model.about.cutting, source, levels)
     areas = np.zeros(1, np.int64)
@@ -187,16 +188,34 @@ def _across(reading: Reading, cutting: Cutting, source: Source, times: float, le
     return median_across(areas) / times / reading.segmentation.zoom
 
 
-#: Pixels of an input by which batch norms are folded: any that the coarsest maps have some places of.
+@checked
+def reading_of(network: nn.Module, about: About, device: str) -> Reading:
+    """How a network is asked on a device."""
+    return _reading(_folded(network, about, device), about, device)
+
+
+#: Networks of finished models as they predict, by device: folding norms takes as long as a small image.
+_KNOWN: WeakKeyDictionary[nn.Module, dict[str, nn.Module]] = WeakKeyDictionary()
+#: Pixels of an input by which norms are folded: any that the coarsest maps have some places of.
 _SAMPLE = (128, 128)
 
 
-@checked
-def reading_of(network: nn.Module, about: About, device: str) -> Reading:
-    """How the network of a model is asked on a device."""
-    recipe = about.recipe
+def _reading_of_model(model: Model, device: str) -> Reading:
+    known = _KNOWN.get(model.network, {})
+    made = known[device] if device in known else _folded(model.network, model.about, device)
+    if made is not model.network:  # which would keep itself alive
+        _KNOWN[model.network] = {**known, device: made}
+    return _reading(made, model.about, device)
+
+
+def _folded(network: nn.Module, about: About, device: str) -> nn.Module:
     sample = torch.randn((1, about.preprocess.channels, *_SAMPLE), generator=torch.Generator().manual_seed(0))
-    return Reading(for_inference(network, device, sample), layout_of(recipe.segmentation, about.target.outputs), recipe.segmentation,
+    return for_inference(network, device, sample)
+
+
+def _reading(network: nn.Module, about: About, device: str) -> Reading:
+    recipe = about.recipe
+    return Reading(network, layout_of(recipe.segmentation, about.target.outputs), recipe.segmentation,
                    about.preprocess, max(recipe.views, 1), device, recipe.precision if recipe.precision != "auto" else "float32")  # fmt: skip
 
 

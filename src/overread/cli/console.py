@@ -336,7 +336,7 @@ class PointChoice:
         test = self.form.read(path)
         if at or not tuning:
             return System(test, load_frozen(at) if at else ())
-        from overread.study.frozen_rule import frozen_by
+        from overread.study.image_steps import frozen_by
         from overread.study.question import OperatingRule
 
         rule = OperatingRule(sensitivity=self.sensitivity, specificity=self.specificity)
@@ -367,7 +367,7 @@ def _run(folder: Path, at: str, form: PredictionTable) -> System:
     from overread.evaluation.decision.class_decision import load_frozen
     from overread.study.class_levels import LEVELS
     from overread.study.context import predictions_of
-    from overread.study.frozen_rule import frozen_by
+    from overread.study.image_steps import frozen_by
     from overread.study.question import Study, level_folder
 
     test, study = at_level(folder, predictions_of(folder, "test"), form), Study.load(folder / "study.toml")

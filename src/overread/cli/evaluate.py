@@ -293,7 +293,7 @@ def _judge(test: Predictions, tuned: Predictions | None, rule: OperatingRule, ho
     if tuned is None:
         return judge(test, **how)
     from overread.evaluation.uncertainty import uncertainty  # these bring half of the package along
-    from overread.study.frozen_rule import frozen_by
+    from overread.study.image_steps import frozen_by
 
     points = frozen_by(rule, tuned, how["seed"])
     found = uncertainty(tuned, test, confidence=how["level"], seed=how["seed"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import groupby
@@ -21,6 +22,10 @@ from overread.networks.codes import CodedLinear
 
 #: A network with fewer resolutions than the first is cut into as many parts as the second says.
 _FEWEST_RESOLUTIONS, _PARTS = 3, 4
+
+
+#: Hooks of one pass would keep what another thread's pass says, as where workers share a network.
+_ONE_AT_A_TIME = threading.RLock()
 
 
 @checked
@@ -49,12 +54,13 @@ def taps(network: nn.Module, layers: Sequence[str], x: Tensor, *, pooling: str =
     def keep(module: nn.Module, _: Any, output: Tensor) -> None:
         kept[id(module)] = _pooled(output, pooling, channels_last=channels_last(network, module, output.ndim))
 
-    hooks = [module.register_forward_hook(keep) for module in dict.fromkeys(found)]
-    try:
-        network(x)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with _ONE_AT_A_TIME:
+        hooks = [module.register_forward_hook(keep) for module in dict.fromkeys(found)]
+        try:
+            network(x)
+        finally:
+            for hook in hooks:
+                hook.remove()
     return [kept[id(module)] for module in found]
 
 

@@ -15,7 +15,7 @@ import zlib
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event
@@ -115,20 +115,24 @@ def map_slide(
     require(threads >= 0 and workers >= 0, "threads and workers must not be negative", given=(threads, workers))
     job = map_job(model, slide, tissue) if job is None else job
     device, part = pick_device(device), path.with_name(f"{path.name}.part")
-    with folder_lock(part, wait=wait):
-        try:
-            found = _there(path, job, threshold)
-            if found is None:
-                if not job.wanted:
-                    raise ImageError("no tissue was found on the slide", given=f"{job.grid.rows:,} × {job.grid.columns:,} places",
-                                     todo="look at its overview; --set tiles.tissue… decides what is tissue")  # fmt: skip
-                found = _made(model, job, path, part, threshold, device, threads or 2, workers, progress, say)
-        except ImageError:  # refused: nothing is left to be gone on with
-            shutil.rmtree(part, ignore_errors=True)
-            raise
-        shutil.rmtree(part, ignore_errors=True)  # while it is ours: who waits for it makes a folder of its own
-    if os.name == "nt":
-        shutil.rmtree(part, ignore_errors=True)  # Windows keeps the file of a lock that is held
+    try:
+        with folder_lock(part, wait=wait):
+            try:
+                found = _there(path, job, threshold)
+                if found is None:
+                    if not job.wanted:
+                        raise ImageError("no tissue was found on the slide", given=f"{job.grid.rows:,} × {job.grid.columns:,} places",
+                                         todo="look at its overview; --set tiles.tissue… decides what is tissue")  # fmt: skip
+                    found = _made(model, job, path, part, threshold, device, threads or 2, workers, progress, say)
+            except ImageError:  # refused: nothing is left to be gone on with
+                shutil.rmtree(part, ignore_errors=True)
+                raise
+            shutil.rmtree(part, ignore_errors=True)  # while it is ours: who waits for it makes a folder of its own
+    finally:
+        if os.name == "nt":  # which keeps the file of a lock that is held
+            with suppress(OSError):
+                (part / ".lock").unlink()
+                part.rmdir()
     return found
 
 

@@ -168,11 +168,13 @@ def _planned(
     if clock.limit is not None and recipe.backbone and recipe.method in EPOCHS and (frozen or not number):
         step = make_probe(tile_facts(tiles), device, recipe.filters)(recipe.backbone, tiles.size, 8, "float32") / 8 * len(tiles.mpp)  # fmt: skip
         share = FILLED / (1 + tiles.hard_negatives * (1 + LOOK))
-        seconds = share * max(0.0, clock.left - reserve(recipe))
+        kept = reserve(recipe)  # which takes of the clock
+        seconds = share * max(0.0, clock.left - kept)
         takes = f"a tile takes about {step * 1000:.0f} ms a pass"
         if frozen and recipe.method == "finetune" and seconds < _epochs(recipe) * step * (number or FEWEST):
             short = f"{takes}, and {_epochs(recipe):g} of each of {number or FEWEST:,} to fine-tune on do not fit into {seconds:.0f} s"  # fmt: skip
-            recipe, seconds = frozen, share * max(0.0, clock.left - reserve(frozen))
+            recipe, kept = frozen, reserve(frozen)
+            seconds = share * max(0.0, clock.left - kept)
             told.append(Decision("method", f"features, {recipe.backbone}", f"{short}: the network is frozen, and passed once"))  # fmt: skip
         if not number:
             epochs = _epochs(recipe)

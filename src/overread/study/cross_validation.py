@@ -38,7 +38,7 @@ from overread.evaluation.comparison.opinion_pool import choose_shares, pooled
 from overread.evaluation.subgroups import FEWEST
 from overread.predictions import Predictions
 from overread.study.context import RunContext, predictions_at, recipe_of
-from overread.study.frozen_rule import thresholds_by
+from overread.study.image_steps import thresholds_by
 from overread.study.question import LEAVE_ONE_OUT, Study, number_of
 from overread.study.run_like import begin_like
 from overread.study.steps import refuse_errors

@@ -27,7 +27,7 @@ from overread.evaluation.operating_point import OperatingPoint
 from overread.predictions import Predictions
 from overread.study.context import RunContext, predictions_of, recipe_of
 from overread.study.cross_validation import Dealt, Folded, called_by_fold, cross_validate_cell, deal, pooled_folds
-from overread.study.frozen_rule import frozen_by, thresholds_by
+from overread.study.image_steps import frozen_by, thresholds_by
 from overread.study.question import OperatingRule, Study
 from overread.study.run_like import carrying_inputs, refuse_unjudged_levels, run_like
 from overread.study.steps import audit, begin, open_study, require_trainable, split, sweep, tell_findings

@@ -20,17 +20,20 @@ from overread.cases.split import Split
 from overread.core.errors import UnavailableError, checked
 from overread.core.files import fingerprint, read_json
 from overread.core.phrases import command_of, count
+from overread.evaluation.comparison.claims import Declaration, declare
 from overread.evaluation.comparison.paired_cases import beside_baseline
-from overread.evaluation.decision.choose_decision import read_costs
+from overread.evaluation.decision.choose_decision import choose_decision, read_costs
+from overread.evaluation.decision.class_decision import Frozen
 from overread.evaluation.evaluate import Evaluation
 from overread.evaluation.evaluate import evaluate as evaluate_predictions
 from overread.evaluation.ledger import require_entry_of, settle
+from overread.evaluation.operating_point import OperatingPoint, choose_thresholds
 from overread.evaluation.subgroups import FEWEST
 from overread.evaluation.uncertainty import uncertainty
 from overread.predictions import Predictions
 from overread.study.class_levels import judge_levels, tree_judged_by
 from overread.study.context import RunContext, cases_of, predictions_at, predictions_of, refuse_seen
-from overread.study.frozen_rule import declare_margin, frozen_by
+from overread.study.question import OperatingRule, Study
 
 #: What a model made of folds says of training and tuning patients, each by networks that have not seen him.
 HELD_OUT = "predictions/held-out.csv"
@@ -247,3 +250,31 @@ def _later(command: str, folder: Path) -> str:
 
 def _shortcut(folder: Path) -> Predictions | None:
     return predictions_of(folder, "shortcut") if (folder / "predictions" / "shortcut.csv").exists() else None
+
+
+# -- what tuning data freeze --------------------------------------------------------------------------------------------
+
+
+@checked
+def frozen_by(rule: OperatingRule, tuning: Predictions, seed: int = 0) -> tuple[Frozen, ...]:
+    """The points at which sensitivity and specificity are told, and of several classes the decision rule, chosen on
+    tuning predictions."""
+    points = thresholds_by(rule, tuning)
+    if not (tuning.target.task.multiclass or rule.decide != "auto" or rule.cost_matrix):
+        return points
+    return (*points, choose_decision(tuning, rule=rule.decide, costs=rule.cost_matrix or None, seed=seed))
+
+
+@checked
+def thresholds_by(rule: OperatingRule, tuning: Predictions) -> tuple[OperatingPoint, ...]:
+    """The points at which sensitivity and specificity are told, chosen on tuning predictions."""
+    return choose_thresholds(tuning, rule=rule.rule, sensitivity=rule.sensitivity or None, specificity=rule.specificity or None,
+                             cost=rule.cost or None, prevalence=rule.prevalence or None if rule.cost else None)  # fmt: skip
+
+
+@checked
+def declare_margin(study: Study, ledger: Path) -> None:
+    """Write the study's margin to the ledger, once for each metric that it is of; nothing where it has none."""
+    rule = study.operating_point
+    for metric in rule.margin_metrics if rule.margin else ():
+        declare(ledger, Declaration.read(rule.margin, metric))

@@ -40,7 +40,7 @@ from overread.learning.preflight.faults import Preflight
 from overread.study import image_steps, outline_steps
 from overread.study.class_levels import NO_CLASS, cut_classes
 from overread.study.context import RunContext, cases_of, recipe_of
-from overread.study.frozen_rule import declare_margin
+from overread.study.image_steps import declare_margin
 from overread.study.question import DESPITE, Study
 from overread.study.slides import lesion_tables, slide_steps, slide_views
 

@@ -63,5 +63,9 @@ def _table(told: pd.DataFrame) -> Table:
     columns = [told[name].head(ROWS).tolist() for name in ("case", "score", "places", "area", "map")]
     rows = tuple((words.name(str(case), 80), words.number(score, 3), f"{places:,}", words.number(area / 1e6, 3) if area > 0 else words.NOTHING, place)
                  for case, score, places, area, place in zip(*columns, strict=True))  # fmt: skip
-    cut = f"; the first {ROWS:,} of {len(told):,}, all stand in predictions.csv" if len(told) > ROWS else ""
+    cut = (
+        f"; the first {ROWS:,} of {len(told):,}, the others' maps and places lie beside this page"
+        if len(told) > ROWS
+        else ""
+    )
     return Table(f"Scores, places from the threshold on, and heat maps{cut}", ("Slide", "Score", "Places", "Largest, mm²", "Heat map"), rows)  # fmt: skip

@@ -43,7 +43,7 @@ from overread.study.cells.stage_run import (
     window_words,
 )
 from overread.study.context import predictions_of
-from overread.study.frozen_rule import frozen_by
+from overread.study.image_steps import frozen_by
 from overread.tasks.target import Target
 
 # -- where the answer is the case -----------------------------------------------------------------------------------------

@@ -81,7 +81,7 @@ def read_new_slides(
     seen = int(answers.table["patient"][answers.table["split"] == "seen"].nunique())
     over = places[places["score"] >= reading.threshold]
     score = _scores(reading, named, answers, mapped)
-    page = _page(home, reading, keyed, score, mapped, lesions, over, names, hide, threads, progress)
+    page = _page(home, reading, keyed, score, mapped, lesions, over, names, hide or bool(cases.salt), threads, progress)
     return NewSlides(home / ANSWERS, page, len(mapped.maps), len(over), seen)
 
 
@@ -95,20 +95,20 @@ def _scores(reading: SlideReading, cases: Cases, answers: Predictions, mapped: S
 
 def _page(
     home: Path, reading: SlideReading, cases: Cases, score: dict[int, float], mapped: SlideMaps, lesions: Sequence[Lesions | None], over: pd.DataFrame,
-    names: Sequence[str], hide: bool, threads: int, progress: Progress,
+    names: Sequence[str], coded: bool, threads: int, progress: Progress,
 ) -> Path:  # fmt: skip
     """The page of all slides that were read, the highest scores first; where names are hidden without pictures of slides on which there is writing."""
     called, group = cases.table["case"].astype(str).tolist(), over.groupby("case")
     many, area = group.size(), group["area"].max()
     rows = sorted(mapped.maps, key=lambda row: (-np.nan_to_num(score[row], nan=-1.0), row))
     told = pd.DataFrame([{"case": called[row], "score": score[row], "places": int(many.get(called[row], 0)), "area": float(area.get(called[row], np.nan)),
-                          "map": f"{MAPS}/{names[row]}.tif"} for row in rows])  # fmt: skip
+                          "map": f"{MAPS}/{names[row]}.tif"} for row in rows], columns=["case", "score", "places", "area", "map"])  # fmt: skip
     drawn = rows[:DRAWN]
-    written = take_fingerprints(cases.take(np.array(drawn)), threads=threads)["text"].to_numpy() > 0 if hide else [False] * len(drawn)  # fmt: skip
+    written = take_fingerprints(cases.take(np.array(drawn, np.int64)), threads=threads)["text"].to_numpy() > 0 if coded else [False] * len(drawn)  # fmt: skip
     shown = [SlideToShow(called[row], str(cases.table["source"].iloc[row]), "", score[row], paths(cases)[row], mapped.maps[row], lesions[row],
                          over[over["case"] == called[row]]) for row in drawn]  # fmt: skip
     return new_slides_page(home / PAGE, shown, told, threshold=reading.threshold, facts=[line.strip() for line in reading.lines], set_aside=list(mapped.errors.values()),
-                           withheld={called[row] for row, text in zip(drawn, written, strict=True) if text}, coded=hide or bool(cases.salt), progress=progress)  # fmt: skip
+                           withheld={called[row] for row, text in zip(drawn, written, strict=True) if text}, coded=coded, progress=progress)  # fmt: skip
 
 
 def _named(model: Model, cases: Cases, hide: bool, keep: Sequence[str], say: Say) -> Cases:
