@@ -170,7 +170,7 @@ def stardist_labels(taught: Held, tuned: Held, images: Sequence[np.ndarray], see
     class Stop(keras.callbacks.Callback):
         steps = 0
 
-        def on_train_batch_end(self, *_) -> None:
+        def on_train_batch_end(self, batch, logs=None) -> None:
             Stop.steps += 1
             if clock.elapsed - began > 60 * given.minutes:
                 self.model.stop_training = True
