@@ -43,7 +43,7 @@ _MOST, _APART = 60, 1 / 1200
 
 @dataclass(frozen=True)
 class ShownPlace:
-    """A place that was found, in µm; ``kind``: ``hit``, ``false``, or ``left out`` where it is not judged."""
+    """A place that was found, in µm; ``kind``: ``hit``, ``false``, ``left out`` where it is not judged, or ``unknown`` where the lesions are."""
 
     x: float = 0.0
     y: float = 0.0
@@ -207,7 +207,8 @@ def _seen_whole(one: SlideToShow) -> tuple[str, int, int]:
 def _entry(one: SlideToShow, why: str) -> ShownSlide:
     width, height = one.heat_map.about.size
     places = one.places.sort_values("score", ascending=False, kind="stable").head(_MOST)
-    kinds = ["hit" if region >= 0 else "false" if region == NONE else "left out" for region in places["region"]]
+    unjudged = "left out" if one.lesions is not None else "unknown"
+    kinds = ["hit" if region >= 0 else "false" if region == NONE else unjudged for region in places["region"]]
     drawn = tuple(ShownPlace(round(float(x), 1), round(float(y), 1), round(float(score), 4), kind)
                   for x, y, score, kind in zip(places["x"], places["y"], places["score"], kinds, strict=True))  # fmt: skip
     judged = (

@@ -43,9 +43,9 @@ _KINDS = {
 #: How a slide beside its heat map is to be read.
 HOW_TO_READ = (
     "stands beside its heat map, from dark blue (no tumour) to yellow (tumour); grey was not looked at. Outlines are the true lesions: blue where one was "
-    "found, pink where it was missed, grey and dashed where it is not judged. Circles are places from the threshold of tuning slides on: green on a lesion, orange on none, grey where lesions are not known."
+    "found, pink where it was missed, grey and dashed where it is not judged. Circles are places from the threshold of tuning slides on: green on a lesion, orange on none, grey where it is not judged, black where lesions are not known."
 )
-_COLOURS = {"hit": "#009E73", "false": "#D55E00", "left out": "#777777"}
+_COLOURS = {"hit": "#009E73", "false": "#D55E00", "left out": "#777777", "unknown": "#000000"}
 
 
 @dataclass(frozen=True, eq=False)
