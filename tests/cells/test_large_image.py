@@ -1,6 +1,7 @@
 """Files larger than memory: the same objects as of the image in memory, from every way that a TIFF may lie on disk."""
 
 from dataclasses import replace
+from weakref import WeakKeyDictionary
 
 import cv2
 import numpy as np
@@ -10,6 +11,7 @@ import tifffile
 import torch
 
 import overread as ov
+from overread.cells import segment as segment_room
 from overread.cells.large_image import opened, segment_file
 from overread.cells.segment import segment, segment_image
 from overread.core.errors import ImageError
@@ -104,3 +106,13 @@ def test_an_image_of_small_objects_is_enlarged_and_its_labels_come_back_at_its_s
     ((_, outlines),) = segment(larger, cases, threads=1, say=said.append)
     assert outlines == held
     assert any("enlarged since their objects are small: 1 of 1" in line for line in said)
+
+
+def test_the_norms_of_a_model_are_folded_once_however_many_images_it_sees(model, monkeypatch):
+    folded, held = [], segment_room.for_inference
+    monkeypatch.setattr(segment_room, "_KNOWN", WeakKeyDictionary())
+    monkeypatch.setattr(segment_room, "for_inference", lambda *given: folded.append(1) or held(*given))
+    for seed in (1, 2, 3):
+        segment_image(model, image(np.uint8, 3, seed))
+    assert len(folded) == 1
+    assert not any(isinstance(part, torch.nn.BatchNorm2d) for part in segment_room._KNOWN[model.network]["cpu"].modules())  # fmt: skip

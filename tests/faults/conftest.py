@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -80,3 +81,17 @@ def survived() -> Callable[..., Any]:
 def canary() -> str:
     """A patient's name that must come out nowhere."""
     return CANARY
+
+
+def _sixteenths(path: Path, data: bytes) -> Iterator[None]:
+    """The file cut at each sixteenth of its bytes, one after the other, and then whole."""
+    for part in range(16):
+        path.write_bytes(data[: len(data) * part // 16])
+        yield
+    path.write_bytes(data)
+
+
+@pytest.fixture(scope="session")
+def sixteenths() -> Callable[[Path, bytes], Iterator[None]]:
+    """``for _ in sixteenths(path, data)``: a file cut at each sixteenth, whole after the last."""
+    return _sixteenths

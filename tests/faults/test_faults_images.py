@@ -75,16 +75,14 @@ FORMATS: dict[str, Callable[[], bytes]] = {
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_01_cut_at_every_sixteenth(kind: str, refused, tmp_path: Path, canary: str) -> None:
+def test_01_cut_at_every_sixteenth(kind: str, refused, sixteenths, tmp_path: Path, canary: str) -> None:
     data = FORMATS[kind]()
     path = tmp_path / canary / "image.bin"
     path.parent.mkdir()
-    for part in range(16):
-        path.write_bytes(data[: len(data) * part // 16])
+    for _ in sixteenths(path, data):
         error = refused(read_image, path)
         assert isinstance(error, ImageError)
         assert str(error).startswith("image.bin: ")
-    path.write_bytes(data)
     assert read_image(path).pixels.size
 
 

@@ -53,16 +53,14 @@ def everything(path: Path) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_01_a_slide_cut_at_every_sixteenth_is_refused_and_never_filled(kind, refused, tmp_path, canary):
+def test_01_a_slide_cut_at_every_sixteenth_is_refused_and_never_filled(kind, refused, sixteenths, tmp_path, canary):
     data = draw(tmp_path / "whole.tif", kind).read_bytes()
     path = tmp_path / canary / "slide.tif"
     path.parent.mkdir()
-    for part in range(16):
-        path.write_bytes(data[: len(data) * part // 16])
+    for _ in sixteenths(path, data):
         error = refused(everything, path)
         assert isinstance(error, ImageError)
         assert "slide.tif" in str(error)
-    path.write_bytes(data)
     assert all(np.array_equal(found, plane) for found, plane in zip(everything(path), everything(tmp_path / "whole.tif"), strict=True))  # fmt: skip
 
 

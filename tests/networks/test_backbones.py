@@ -7,6 +7,9 @@ import importlib
 import re
 import subprocess
 import sys
+import time
+from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 
@@ -338,3 +341,27 @@ def test_table_is_read_without_torch(root: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == "False"
+
+
+class Slow(nn.Module):
+    """A network whose layer says what it was given, and takes a moment, so that threads meet in it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk = nn.Sequential(OrderedDict(layer=nn.Identity(), wait=nn.Identity()))
+
+    def forward(self, x):
+        made = self.trunk.layer(x)
+        time.sleep(0.001)
+        return self.trunk.wait(made)
+
+
+def test_threads_that_share_a_network_tap_what_is_their_own():
+    network = Slow()
+
+    def asked(number: int) -> list[float]:
+        return [float(tap(network, ["layer"], torch.full((1, 2, 3, 3), float(number))).mean()) for _ in range(40)]
+
+    with ThreadPoolExecutor(4) as pool:
+        for number, found in enumerate(pool.map(asked, range(4))):
+            assert set(found) == {float(number)}

@@ -428,3 +428,27 @@ def test_ctrl_c_does_not_wait_for_the_rest_of_a_block(slide_model, make_slide, t
     with pytest.raises(KeyboardInterrupt):
         map_slide(model, slide, tmp_path / "map.tif", tissue=tissue, workers=1, progress=ctrl_c)
     assert Gated.passes == len(one) + 1 < len(one) + len(second)
+
+
+def test_a_slide_of_one_block_is_answered_by_all_workers_at_once(slide_model, make_slide, tmp_path):
+    """Each of two waits for the other at its first batch: where one worker had them all, neither would go on."""
+    met, first = threading.Barrier(2), threading.local()
+
+    class Meets(Redness):
+        def forward(self, x):
+            if threading.current_thread().name.startswith("slide-map") and not hasattr(first, "met"):
+                first.met = True
+                met.wait(60)
+            return super().forward(x)
+
+    def copied(self, memo):  # locks are not copied
+        return self
+
+    Meets.__deepcopy__ = copied
+    slide = open_slide(make_slide(160, 208))
+    model, tissue = slide_model(Meets()), tissue_of(slide)
+    grid = grid_of(slide, model.about.recipe.tiles)
+    assert len(blocks_of(grid, looked_at(grid, tissue, model.about.recipe.tiles, 0), 0)) == grid.bands == 1
+    made = map_slide(model, slide, tmp_path / "map.tif", tissue=tissue, workers=2)
+    assert made.about.looked > 0
+    assert not met.broken

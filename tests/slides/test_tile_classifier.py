@@ -141,6 +141,18 @@ def test_where_time_is_too_short_to_fine_tune_the_network_is_frozen(tmp_path, mo
     assert (planned(140.0, **some).method, planned(140.0, **some).number) == ("features", 5000)
 
 
+def test_a_plan_counts_the_time_that_its_own_forecast_takes(tmp_path, monkeypatch):
+    monkeypatch.setattr(tile_classifier, "make_probe", lambda *_: lambda *_: 0.08)  # 10 ms a tile
+    recipe, clock = settle_recipe(Recipe(method="scratch", tiles=replace(TILES, number=0)))[0], Clock(1000.0)
+
+    def reserve(_: Recipe) -> float:
+        clock.credit(300.0)  # as finding tissue and timing a block do
+        return 100.0
+
+    plan = tile_classifier._planned(recipe, None, tmp_path, "cpu", clock, reserve)
+    assert plan.number == pytest.approx(0.7 * 600 / (8 * 0.01), rel=0.01)
+
+
 @pytest.mark.parametrize(
     ("seconds", "method", "views", "kept"), [(1e9, "finetune", 8, 80.0), (60.0, "features", 2, 20.0)]
 )

@@ -72,7 +72,7 @@ def predict_images(
     first = dict(zip(names[::-1], range(len(names))[::-1], strict=True))
     values, errors = np.full((len(cases.table), model.target.outputs), np.nan, np.float32), dict[int, str]()
     for batch in inputs(model, cases, device=device, threads=threads, errors=errors, progress=progress, say=say, doing="predicting"):  # fmt: skip
-        network = network or for_inference(model.network, device, batch.x)
+        network = for_inference(model.network, device, batch.x) if network is None else network
         outputs = outputs_of(network, batch.x, model.about.recipe.views, batch.x.device.type)
         made = model.target.task.probabilities(outputs).cpu().numpy()
         rows = np.array([first[case] for case in batch.cases]) if together else batch.rows[:, 0]

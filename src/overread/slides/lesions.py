@@ -9,10 +9,12 @@ from scipy import ndimage
 
 from overread.core.errors import checked, require
 
-__all__ = ["COLUMNS", "found_lesions", "lowest_code", "regions_above", "windowed"]
+__all__ = ["COLUMNS", "NO_LESION", "UNJUDGED", "found_lesions", "lowest_code", "regions_above", "windowed"]
 
 #: What is told of a lesion that was found: its place and area in microns, and the probability at that place.
 COLUMNS = ("x", "y", "score", "area")
+#: In place of the number of the true lesion that a place lies on: on what is not judged, on none.
+UNJUDGED, NO_LESION = -2, -1
 #: Rows whose means are taken together.
 _ROWS = 1024
 #: Candidates that are looked at together.

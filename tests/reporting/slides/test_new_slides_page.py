@@ -6,23 +6,14 @@ import re
 
 import numpy as np
 import pandas as pd
-import pytest
-from served_slides import draw_map, draw_slide
 
 from overread.reporting.slides import new_slides_page as page
 from overread.reporting.slides.slide_pictures import SlideToShow
 
 
-@pytest.fixture(scope="module")
-def held(tmp_path_factory):
-    home = tmp_path_factory.mktemp("slide")
-    slide = draw_slide(home / "a.tif")
-    return f"{slide}#slide", draw_map(home / "map.tif", slide)
-
-
 def told(*scores: float) -> pd.DataFrame:
     return pd.DataFrame([{"case": f"node <{number}>", "score": score, "places": number % 2, "area": 2.5e5 if number % 2 else np.nan, "map": f"maps/{number}.tif"}
-                         for number, score in enumerate(scores)])  # fmt: skip
+                         for number, score in enumerate(scores)], columns=["case", "score", "places", "area", "map"])  # fmt: skip
 
 
 def shown(held, many: int) -> list[SlideToShow]:
@@ -51,3 +42,9 @@ def test_a_slide_with_writing_has_no_picture(held, tmp_path):
     assert (text.count("data:image/jpeg"), text.count("data:image/png")) == (1, 2)
     assert "The picture is kept back: there is text in its pixels." in text
     assert "codes stand in place of names" in text
+
+
+def test_where_no_slide_has_a_map_the_page_says_why(tmp_path):
+    path = page.new_slides_page(tmp_path / "slides.html", [], told(), threshold=0.62, set_aside=["it is cut off"])
+    assert "0 slides, 0 places" in path.read_text("utf-8")
+    assert "first: It is cut off." in path.read_text("utf-8")

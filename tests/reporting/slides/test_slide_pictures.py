@@ -10,7 +10,7 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
-from served_slides import codes, draw_map, draw_slide
+from served_slides import codes
 
 from overread.core.files import write_csv
 from overread.images.slides.lesion_outlines import Lesion, Lesions
@@ -24,14 +24,6 @@ from overread.reporting.slides.slide_results import read_slide_results, shown_sl
 def circle(x: float, y: float, radius: float) -> Lesion:
     turn = np.linspace(0, 2 * np.pi, 40, endpoint=False)
     return Lesion(np.stack([x + radius * np.cos(turn), y + radius * np.sin(turn)], axis=1))
-
-
-@pytest.fixture(scope="module")
-def held(tmp_path_factory):
-    """The address of a drawn slide, and its heat map."""
-    home = tmp_path_factory.mktemp("slide")
-    slide = draw_slide(home / "a.tif")
-    return f"{slide}#slide", draw_map(home / "map.tif", slide)
 
 
 def places(*regions: int) -> pd.DataFrame:

@@ -230,6 +230,30 @@ def test_new_slides_are_read_as_tuning_slides_chose(made, tmp_path):
     assert not (tmp_path / "new" / "lesions.csv").exists()
 
 
+def test_the_page_of_new_slides_under_codes_names_nobody_and_keeps_slides_of_a_case_apart(made, tmp_path, monkeypatch):
+    """Two slides of one case, of the first of which a name was found in the pixels."""
+    from overread.cases.sources.read_cases import read_cases
+    from overread.study.slides import new_slides
+
+    table, run, _ = made
+    model, reading = load_model(run), SlideReading.load(run / "model")
+    who = {"examination": ["KANARIENVOGEL"] * 2 + ["other"], "patient": "KANARIENVOGEL", "block": ["I", "II", "I"]}
+    rows = pd.read_csv(table, dtype=str).iloc[[1, 3, 0]].assign(**who)
+    rows.to_csv(table.parent / "two.csv", index=False)
+    cases = read_cases(table.parent / "two.csv", image="slide", label="tumour", positive=("tumour",), case="examination", patient="patient", view="block", names="keep")  # fmt: skip
+    monkeypatch.setattr(new_slides, "take_fingerprints", lambda cases, **_: pd.DataFrame({"text": [3] + [0] * (len(cases) - 1)}))  # fmt: skip
+    new = read_new_slides(model, reading, cases, tmp_path / "new", hide=True, threads=1)
+    page, places = new.page.read_text("utf-8"), read_places(tmp_path / "new" / "places.csv")
+    assert (page.count("data:image/jpeg"), page.count("data:image/png")) == (2, 3)
+    assert "The picture is kept back" in page
+    assert "codes stand in place of names" in page
+    assert len(Predictions.read(new.answers)) == 2
+    assert places["case"].nunique() == 3, "each slide has places of its own"
+    for path in (tmp_path / "new").iterdir():
+        assert path.is_dir() or "KANARIENVOGEL" not in path.read_text("utf-8"), path.name
+    assert not [path for path in (tmp_path / "new").rglob("*") if "KANARIENVOGEL" in path.name]
+
+
 def test_slides_are_shown_anew_where_their_outlines_change(made, tmp_path, monkeypatch):
     from overread.study.slides import slide_views
 

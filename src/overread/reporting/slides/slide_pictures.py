@@ -28,6 +28,7 @@ from overread.images.slides.slide import OVERVIEW_MPP
 from overread.reporting.outlined.overlay_entries import jpeg
 from overread.reporting.thumbnails import flat, small
 from overread.slides.heat_map import HeatMap
+from overread.slides.lesions import NO_LESION
 
 #: Where they are kept in a run, and under which name their list.
 FOLDER, LIST = "overlays", "overlays/slides.json"
@@ -35,8 +36,6 @@ FOLDER, LIST = "overlays", "overlays/slides.json"
 MISSED, FALSE, RANDOM = 3, 3, 3
 #: Pixels of the longer side of a slide and of its map.
 SIDE, CELLS = 480, 512
-#: The region of a place on no lesion, as the table of places has it.
-NONE = -1
 #: Lesions drawn on a slide, the highest; corners of an outline stay apart by this share of the slide's longer side.
 _MOST, _APART = 60, 1 / 1200
 
@@ -208,7 +207,7 @@ def _entry(one: SlideToShow, why: str) -> ShownSlide:
     width, height = one.heat_map.about.size
     places = one.places.sort_values("score", ascending=False, kind="stable").head(_MOST)
     unjudged = "left out" if one.lesions is not None else "unknown"
-    kinds = ["hit" if region >= 0 else "false" if region == NONE else unjudged for region in places["region"]]
+    kinds = ["hit" if region >= 0 else "false" if region == NO_LESION else unjudged for region in places["region"]]
     drawn = tuple(ShownPlace(round(float(x), 1), round(float(y), 1), round(float(score), 4), kind)
                   for x, y, score, kind in zip(places["x"], places["y"], places["score"], kinds, strict=True))  # fmt: skip
     judged = (
@@ -217,7 +216,7 @@ def _entry(one: SlideToShow, why: str) -> ShownSlide:
         else set()
     )
     return ShownSlide(one.case, why, one.source, one.truth, one.score, width, height, known=one.lesions is not None, lesions=len(judged),
-                      found=len(judged & set(one.places["region"])), alarms=len(one.places), false=int((one.places["region"] == NONE).sum()),
+                      found=len(judged & set(one.places["region"])), alarms=len(one.places), false=int((one.places["region"] == NO_LESION).sum()),
                       places=drawn, outlines=_outlines(one, max(width, height)))  # fmt: skip
 
 

@@ -15,9 +15,10 @@ from overread.core.phrases import count
 from overread.evaluation.detection import judge_marks, judge_marks_by, read_marks
 from overread.evaluation.ledger import settle
 from overread.evaluation.subgroups import FEWEST
+from overread.slides.lesions import UNJUDGED
 from overread.study.context import RunContext
 from overread.study.outline_steps import image_keys
-from overread.study.slides.lesion_tables import NOT_JUDGED, PLACES, TRUTH, read_places
+from overread.study.slides.lesion_tables import PLACES, TRUTH, read_places
 
 #: What the search for lesions is judged into.
 SEARCH = "evaluation/lesions"
@@ -81,7 +82,7 @@ def search_tables(
     folder: Path, places: pd.DataFrame, lesions: pd.DataFrame, images: pd.DataFrame
 ) -> tuple[Path, Path, Path]:
     """Write ``marks.csv``, ``lesions.csv`` and ``images.csv`` as `overread froc` takes them: what is not judged is in none of them."""
-    marks = places[places["region"] != NOT_JUDGED]
+    marks = places[places["region"] != UNJUDGED]
     marks = marks.assign(lesion=[str(region) if region >= 0 else "" for region in marks["region"]])
     marks = marks[marks["case"].isin(images["image"])]
     made = {
@@ -108,7 +109,7 @@ def _left_out(context: RunContext, places: pd.DataFrame, truth: pd.DataFrame) ->
     slides, told, counts = _test_slides(context), list[str](), dict[str, dict[str, int]]()
     judged, bare = (set(slides["image"][some]) for some in (slides["known"] == 1, slides["known"].isna()))
     areas = int((truth["case"].isin(judged) & (truth["judged"] == 0)).sum())
-    marks = int((places["case"].isin(judged) & (places["region"] == NOT_JUDGED)).sum())
+    marks = int((places["case"].isin(judged) & (places["region"] == UNJUDGED)).sum())
     if areas or marks:
         told.append(f"{count(areas, 'area')} of isolated tumour cells, or otherwise not judged, {'is' if areas == 1 else 'are'} left out, and {count(marks, 'mark')} on {'it' if areas == 1 else 'them'} {'is' if marks == 1 else 'are'} neither found nor false")  # fmt: skip
         counts["not judged"] = {"lesions": areas, "marks": marks}

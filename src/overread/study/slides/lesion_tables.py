@@ -19,15 +19,13 @@ from overread.core.progress import Say, unheard
 from overread.images.slides.lesion_outlines import Lesions, read_lesions
 from overread.images.slides.slide import slide_at, slide_digest
 from overread.slides.heat_map import HeatMap
-from overread.slides.lesions import found_lesions
+from overread.slides.lesions import UNJUDGED, found_lesions
 
 #: In ``predictions/``: heat maps; the places found, and the true lesions, of each part.
 MAPS, PLACES, TRUTH = "maps", "places", "lesions"
 #: The lowest score of a place that is listed of a new slide, and of the cells that its area holds; of how many places of a slide a search is
 #: judged: the highest, whatever their scores, for a model may give tumour low probabilities.
 LEAST, MOST = 0.02, 500
-#: A place on what is not judged, on no lesion.
-NOT_JUDGED, NONE = -2, -1
 #: Files of outlines up to so many bytes are hashed whole; of larger label images parts all over the file.
 _READ_WHOLE = 1 << 26
 #: Where a place lies, in the table of the places found.
@@ -99,7 +97,7 @@ def found_places(
     ``score`` the mean over a square of ``window`` cells a side (:func:`.windowed`);
     ``area``, µm², of the connected cells around it that reach the map's threshold, :data:`LEAST` of a map without one, or of its own cell alone.
 
-    ``region``: the number of the true lesion that a place lies on, :data:`NONE`, or :data:`NOT_JUDGED` where it lies on isolated tumour cells
+    ``region``: the number of the true lesion that a place lies on, :data:`.NO_LESION`, or :data:`.UNJUDGED` where it lies on isolated tumour cells
     or another area that is not judged; where the lesions of a slide are not known, all are so.
     """
     parts = [
@@ -124,10 +122,10 @@ def _places_of(found: HeatMap, radius: float, least: float, window: int) -> pd.D
 def regions_at(truth: Lesions | None, places: pd.DataFrame) -> NDArray[np.int64]:
     """The ``region`` of each place (N,), as in :func:`found_places`."""
     if truth is None:
-        return np.full(len(places), NOT_JUDGED)
+        return np.full(len(places), UNJUDGED)
     at = truth.region_at(places["x"].to_numpy(np.float64), places["y"].to_numpy(np.float64))
     excluded = np.append(np.asarray(truth.regions_excluded, bool), False)
-    return np.where(excluded[at], NOT_JUDGED, at)
+    return np.where(excluded[at], UNJUDGED, at)
 
 
 @checked
