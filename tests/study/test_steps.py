@@ -16,7 +16,7 @@ import pytest
 import tomli_w
 
 from overread.cases.split import Split
-from overread.core.errors import ArgumentError, InputError, UnavailableError, UnsoundError
+from overread.core.errors import ArgumentError, InputError, OverreadError, UnavailableError, UnsoundError
 from overread.core.files import folder_lock, read_json
 from overread.core.progress import Clock
 from overread.evaluation.evaluate import Evaluation
@@ -62,6 +62,17 @@ def test_a_run_leaves_the_files_of_the_design(done) -> None:
     assert list((done / "evaluation" / "figures").glob("*.svg"))
     assert not list(done.rglob("*.part"))
     assert Study.load(done / "study.toml").training.seed == 3
+
+
+@pytest.mark.parametrize(
+    ("rule", "told"),
+    [({"deploy_to": "microscop == 'A'"}, "no column"), ({"deploy_to": "source == 'nowhere'"}, "no case fulfils"), ({"leave_out": "nowhere"}, "no such source")],
+)  # fmt: skip
+def test_a_rule_of_splitting_that_does_not_fit_is_told_before_an_image_is_read(rule, told, phantom, tmp_path, monkeypatch):  # fmt: skip
+    monkeypatch.setattr(steps, "audit_cases", lambda *_, **__: pytest.fail("it was audited"))
+    with pytest.raises(OverreadError, match=told):
+        run(_study(phantom, **rule), tmp_path / "run", network=False)
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_cases_that_the_report_shows_have_a_map(done) -> None:

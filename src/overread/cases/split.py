@@ -152,6 +152,33 @@ def split(
     return _finish(Split(table, method, seed), cases, audit, left_out | division.left_out, division.warnings, given)
 
 
+@checked
+def require_rule(cases: Cases, *, deploy_to: str | None = None, leave_out: str | None = None) -> None:
+    """Raise as :func:`split` does for a query that no case fulfils or that cannot be asked, and a source that is not there: before an
+    audit has read every image."""
+    if deploy_to is not None:
+        _fulfilling(cases, deploy_to)
+    if leave_out is not None:
+        _of_source(cases, leave_out)
+
+
+def _fulfilling(cases: Cases, query: str) -> NDArray[np.bool_]:
+    rows = matching(cases.table, query)
+    if not rows.any():
+        sources = sorted(set(cases.table["source"]) - {""})[:10]
+        named = sources and "source" in query
+        todo = f"sources are {', '.join(sources)}" if named else "check the words in the query"
+        raise UnsoundError("no case fulfils the query of deploy_to", given=query, todo=todo)
+    return rows
+
+
+def _of_source(cases: Cases, source: str) -> NDArray[np.bool_]:
+    sources = sorted(set(cases.table["source"]))
+    if source not in sources:
+        raise InputError("there is no such source to leave out", given=repr(source), todo=nearest(source, sources))
+    return (cases.table["source"] == source).to_numpy()
+
+
 def _divide(
     division: Division, given: bool, deploy_to: str | None, leave_out: str | None, by_time: bool
 ) -> tuple[NDArray[np.int64], str]:
@@ -260,12 +287,7 @@ def _at_random(division: Division) -> tuple[NDArray[np.int64], str]:
 
 
 def _for_use_in(division: Division, query: str) -> tuple[NDArray[np.int64], str]:
-    rows = matching(division.cases.table, query)
-    if not rows.any():
-        sources = sorted(set(division.cases.table["source"]) - {""})[:10]
-        named = sources and "source" in query
-        todo = f"sources are {', '.join(sources)}" if named else "check the words in the query"
-        raise UnsoundError("no case fulfils the query of deploy_to", given=query, todo=todo)
+    rows = _fulfilling(division.cases, query)
     target = division.any(rows) & ~division.any(~rows)  # groups that lie in it wholly
     few = int(target.sum())
     if few < 3:
@@ -292,10 +314,7 @@ def _warn_absent(division: Division, rows: NDArray[np.bool_], where: str) -> Non
 
 
 def _source_as_test(division: Division, source: str) -> tuple[NDArray[np.int64], str]:
-    sources = sorted(set(division.cases.table["source"]))
-    if source not in sources:
-        raise InputError("there is no such source to leave out", given=repr(source), todo=nearest(source, sources))
-    rows = (division.cases.table["source"] == source).to_numpy()
+    rows = _of_source(division.cases, source)
     outside, others = division.any(rows), ~division.any(rows)
     if others.sum() < 2:
         raise UnsoundError("no other source is left to train on", given=source, todo="leave out another source")

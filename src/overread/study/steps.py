@@ -18,7 +18,7 @@ from overread.cases.audit.image_checks import TrainingImages
 from overread.cases.cases import Cases, paths
 from overread.cases.extra_inputs import taught_with
 from overread.cases.graded_cases import GradedCases, agreement_in_words, panel_of, panels_of
-from overread.cases.split import Split, leaked, without
+from overread.cases.split import Split, leaked, require_rule, without
 from overread.cases.split import split as split_cases
 from overread.core.errors import InputError, UnsoundError, checked
 from overread.core.files import (
@@ -381,11 +381,12 @@ STEPS: tuple[Callable[[RunContext], None], ...] = (
 def open_study(study: Study, folder: Path, progress: Progress = silent) -> tuple[Study, Cases]:
     """The study and its table. The salt is the one that the folder knows, else that of the table: rows that are added
     later leave the codes of the others as they are. Raises :class:`InputError` for a table that is wrong, and for a
-    rule of calling or a recipe that its labels do not fit."""
+    rule of splitting, of calling or a recipe that it does not fit."""
     path, rule = folder / "study.toml", study.operating_point
     if not study.columns.salt and path.exists():
         study = study.changed(salt=Study.load(path).columns.salt)
     cases = cases_of(study, progress)
+    require_rule(cases, deploy_to=study.split.deploy_to or None, leave_out=study.split.leave_out or None)
     if cases.target.task.dense:
         outline_steps.refuse_points(rule)
     if cases.slides:
