@@ -177,6 +177,11 @@ def test_deploy_to_nowhere(cases, query, error):
         ov.split(cases, deploy_to=query)
 
 
+def test_a_column_read_as_a_role_is_asked_for_by_its_role(cases):
+    with pytest.raises(InputError, match="read as one of .*source.* goes by that name"):
+        ov.split(cases, deploy_to="dataset == 'x'")
+
+
 def test_leave_one_source_out(cases):
     table = cases.table.copy()
     table.loc[[0, 1, 2], "patient"] = "both"

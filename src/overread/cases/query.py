@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from overread.cases.cases import ROLES
 from overread.core.errors import InputError, checked, nearest
 
 _TOKEN = re.compile(
@@ -181,8 +182,10 @@ class _Reader(Generic[T]):
     def _column(self) -> pd.Series:
         name = self._next("word", "column", wanted="a column")
         if name not in self.table.columns:
-            what, todo = f"there is no column {name!r} in the query", nearest(name, self.table.columns)
-            raise InputError(what, given=repr(self.query[:200]), todo=todo)
+            todo = nearest(name, self.table.columns)
+            if set(ROLES) <= set(self.table.columns):
+                todo += f" A column that was read as one of {', '.join(ROLES)} goes by that name."
+            raise InputError(f"there is no column {name!r} in the query", given=repr(self.query[:200]), todo=todo)
         return self.table[name]
 
     def _comparison(self, column: pd.Series) -> T:
