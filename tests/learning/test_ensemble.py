@@ -13,7 +13,7 @@ from scipy.special import expit, softmax
 from overread.core.errors import ArgumentError
 from overread.images.preprocess import Preprocess
 from overread.learning.device import standardise
-from overread.learning.ensemble import OFFSETS, calibration_of, choose_members, rescale, shared_preprocess
+from overread.learning.ensemble import OFFSETS, calibration_of, rescale, shared_preprocess
 from overread.learning.model import About, Model, Origin, make_network
 from overread.learning.recipe import Recipe
 from overread.tasks.classes import Binary, Classes
@@ -85,21 +85,6 @@ def test_images_that_cannot_be_made_of_one_another_are_refused(other) -> None:
     one = a_model(0).about.preprocess
     with pytest.raises(ArgumentError, match="different ways"):
         shared_preprocess([one, replace(one, **other)])
-
-
-def test_greedy_selection_finds_the_members_that_help() -> None:
-    rng = np.random.default_rng(0)
-    labels = np.arange(600) % 3
-    signal = np.eye(3)[labels]
-    good = [signal + rng.normal(0, 1.5, (600, 3)) for _ in range(3)]
-    noise = rng.normal(0, 3, (600, 3))
-    task = Classes(("a", "b", "c"))
-    shares = choose_members([*good, noise], task, labels)
-    assert sum(shares) == pytest.approx(1)
-    assert all(share > 0.15 for share in shares[:3])
-    assert shares[3] < 0.15
-    alone = choose_members([signal * 5, noise], task, labels)
-    assert alone == (1.0, 0.0)
 
 
 @pytest.mark.parametrize("true", [0.5, 1.0, 3.0])

@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from overread.core.errors import checked, require
-from overread.evaluation.comparison.opinion_pool import greedy_shares
 from overread.images.preprocess import Preprocess
 from overread.networks.fusion import Fused
 from overread.networks.numeric_inputs import extra_of
@@ -126,22 +125,6 @@ def shared_preprocess(each: Sequence[Preprocess]) -> Preprocess:
     sized = {one.size for one in each}
     require(len(sized) == 1 or len(whole.size) == 2, "volumes of different sizes cannot be shared", given=sorted(sized))
     return whole
-
-
-@checked
-def choose_members(
-    outputs: Sequence[NDArray[np.float64]], task: Task, labels: NDArray[Any], first: int = 0
-) -> tuple[float, ...]:
-    """The share of each of M models, by their outputs (N, K) on cases that none has seen: greedy, with replacement.
-
-    By the snapshot score, as :func:`overread.evaluation.comparison.opinion_pool.greedy_shares`. Not chosen: 0.
-
-    >>> from overread.tasks.classes import Binary
-    >>> good = np.array([[2.0, 0], [1, 0], [0, 1], [0, 2]])
-    >>> choose_members([good, -good], Binary(("no", "yes")), np.array([0, 0, 1, 1]))
-    (1.0, 0.0)
-    """
-    return greedy_shares(outputs, lambda mean: task.snapshot_score(mean, labels, mean_loss(task, mean, labels)), first)
 
 
 @checked

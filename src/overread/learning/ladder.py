@@ -3,7 +3,8 @@
 Rungs: classical descriptors; frozen features of every network at hand under a linear head; one network trained or
 fine-tuned; the same as folds of patients whose networks answer together; an ensemble of all these. Each is judged on the
 same cases, which none of its networks has seen: the tuning part, or, where folds are trained, all of training and tuning
-that come from where the tuning part does.
+that come from where the tuning part does; and on some of them again, their images slightly changed, for those to come will
+not lie and be exposed just like these.
 A rung is kept where its gain is larger than one standard error of the paired difference by patient; else the ladder
 stays where it stood, and says so.
 """
@@ -18,16 +19,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
 from overread.cases.split import folds as folds_of
+from overread.core import random
 from overread.core.errors import OverreadError, checked
 from overread.core.phrases import count
 from overread.core.progress import Clock, Progress, Say, silent, unheard
+from overread.evaluation.comparison.opinion_pool import greedy_shares
+from overread.images.augment import Augmentation, apply, draw
 from overread.learning.device import layout
-from overread.learning.ensemble import calibration_of, choose_members, mean_loss, rescale, shared_preprocess
+from overread.learning.ensemble import calibration_of, mean_loss, rescale, shared_preprocess
 from overread.learning.fit import fit
 from overread.learning.linear_probe import feature_key, kept_features
 from overread.learning.loader import TrainingData, samples_of
@@ -39,6 +44,10 @@ from overread.tasks.task import Task
 
 #: Resamples of patients for the interval of a gain, fewer from so many cases on, and its level.
 RESAMPLES, MANY_CASES, LEVEL = 200, 20_000, 0.95
+#: How images are changed on which rungs are judged again, half as far as a network of radiographs is trained under, and of
+#: how many cases at most. Descriptors told a pneumonia as well as a network did, until the images were tilted.
+SLIGHT = Augmentation(rotate=7.5, scale=(0.93, 1.08), shift=0.05, brightness=0.05, contrast=0.15)
+CHANGED = 500
 _BATCH = 64
 
 
@@ -88,8 +97,8 @@ class Climb:
 
 @dataclass(frozen=True, eq=False)
 class _Stand:
-    """Models that answer together, each by its share, their outputs (n, K) on the cases of the jury, and how these were
-    calibrated."""
+    """Models that answer together, each by its share, their outputs (n + m, K) on the cases of the jury and on the m that
+    are changed, and how these were calibrated."""
 
     name: str
     what: str
@@ -123,7 +132,7 @@ def climb(
     best, asked, several = -1, 0.0, len(candidates) * folds > 1
     for i, candidate in enumerate(candidates):
         began, data = means.clock.elapsed, data_of(candidate.recipe)
-        jury = jury or Jury.of(data, folds, candidate.recipe.seed, pairs)
+        jury = jury or Jury.of(data, folds, candidate.recipe.seed, pairs, changed=CHANGED if len(candidates) > 1 else 0)
         asked += means.predicted * folds * means.passing(candidate.recipe)
         kept = means.reserve + asked
         kept += _kept_for(candidates[i + 1 :], means.clock.left - kept)
@@ -147,7 +156,7 @@ def climb(
         rungs.append(jury.compare(together, stand, began, means.clock))
         means.say(rungs[-1].line)
         stand = _calibrated(together, jury) if rungs[-1].taken else stand
-    return Climb(_model(stand, rungs, decisions, means.say), jury, stand.outputs)
+    return Climb(_model(stand, rungs, decisions, means.say), jury, stand.outputs[: len(jury.rows)])
 
 
 def _kept_for(later: Sequence[Candidate], left: float) -> float:
@@ -182,7 +191,8 @@ def _stand(candidate: Candidate, data: TrainingData, jury: Jury, means: Means) -
     """Fit a candidate: one model, or one a fold; and calibrate it on the cases that judge."""
     recipe, clock = candidate.recipe, means.clock
     models: list[Model] = []
-    outputs = np.zeros((len(jury.rows), jury.task.outputs))
+    n, changed_rows = len(jury.rows), jury.rows[jury.changed]
+    outputs = np.zeros((n + len(changed_rows), jury.task.outputs))
     for k in range(jury.folds):
         part, changed, folder, progress = data, recipe, means.folder, means.progress
         if jury.folds > 1:  # a snapshot chosen on the fold that judges would flatter it: the last one is kept
@@ -200,7 +210,9 @@ def _stand(candidate: Candidate, data: TrainingData, jury: Jury, means: Means) -
         models.append(_on_the_scale(model, jury.scale))
         mine = jury.fold[jury.rows] == k
         if mine.any():  # a source of few patients, which alone judges, has none in some folds
-            outputs[mine] = outputs_on(models[-1], data, jury.rows[mine], cache=means.cache, device=means.device, progress=progress)  # fmt: skip
+            outputs[:n][mine] = outputs_on(models[-1], data, jury.rows[mine], cache=means.cache, device=means.device, progress=progress)  # fmt: skip
+        if (mine := jury.fold[changed_rows] == k).any():
+            outputs[n:][mine] = _outputs_if_changed(models[-1], data, changed_rows[mine], jury.seed, means, progress)
     taught = data.cases.labels[data.training if jury.folds == 1 else np.concatenate([data.training, data.tuning])]
     shares = (1 / len(models),) * len(models)
     stand = _Stand(candidate.name, _described(recipe, jury.folds), tuple(models), shares, outputs)
@@ -245,21 +257,32 @@ def outputs_on(
         owner[samples.cases[samples.cases >= 0]] = np.nonzero(samples.cases >= 0)[0]
         which, back = np.unique(owner[rows], return_inverse=True)
         each = max(1, _BATCH // samples.cases.shape[1])
-    found = []
+    found, numbers = [], data.numbers(about.recipe)
     for start in range(0, len(which), each):
-        x = pixels_of(
-            data.images,
-            which[start : start + each],
-            about.preprocess,
-            model.mean_image,
-            device,
-            samples.cases,
-            data.numbers(about.recipe),
-        )
+        some = which[start : start + each]
+        x = pixels_of(data.images, some, about.preprocess, model.mean_image, device, samples.cases, numbers)
         found.append(outputs_of(network, x, about.recipe.views, device).cpu())
         progress("judging", min(start + each, len(which)), len(which))
     network.to("cpu")
     return torch.cat(found).double().numpy()[back]
+
+
+def _outputs_if_changed(
+    model: Model, data: TrainingData, rows: NDArray[np.int64], seed: int, means: Means, progress: Progress
+) -> NDArray[np.float64]:
+    """The outputs (n, K) on rows of decoded images, each changed by what :data:`SLIGHT` draws for its row."""
+    about, found = model.about, []
+    network = layout(model.network, means.device).eval()
+    *_, height, width, channels = data.images.shape
+    for start in range(0, len(rows), _BATCH):
+        some = rows[start : start + _BATCH]
+        drawn = draw(SLIGHT, seed=seed, epoch=0, samples=some, size=(height, width), channels=channels)
+        images = apply(data.images, drawn, rows=some, threads=means.threads)
+        x = pixels_of(images, np.arange(len(some)), about.preprocess, model.mean_image, means.device)
+        found.append(outputs_of(network, x, about.recipe.views, means.device).cpu())
+        progress("judging", min(start + _BATCH, len(rows)), len(rows))
+    network.to("cpu")
+    return torch.cat(found).double().numpy()
 
 
 def _shareable(one: _Stand, other: _Stand) -> bool:
@@ -275,7 +298,7 @@ def _shareable(one: _Stand, other: _Stand) -> bool:
 def _ensemble(stands: Sequence[_Stand], best: int, jury: Jury) -> _Stand | None:
     """The ensemble of the best and others whose images can be made of the same; None where the best alone was chosen."""
     near = [each for i, each in enumerate(stands) if i == best or _shareable(each, stands[best])]
-    chosen = choose_members([each.outputs for each in near], jury.task, jury.labels, near.index(stands[best]))
+    chosen = greedy_shares([each.outputs for each in near], jury.score, near.index(stands[best]))
     held = [(each, share) for each, share in zip(near, chosen, strict=True) if share > 0]
     if len(held) < 2:
         return None
@@ -288,7 +311,8 @@ def _ensemble(stands: Sequence[_Stand], best: int, jury: Jury) -> _Stand | None:
 def _calibrated(stand: _Stand, jury: Jury, shift: NDArray[np.float64] | None = None) -> _Stand:
     """Undo the weights of the classes by a ``shift`` (K,), if there were any; the rest by the cases that judge."""
     shift = np.zeros(jury.task.outputs) if shift is None else shift
-    temperature, offsets = calibration_of(jury.task, stand.outputs, jury.labels, shift)
+    held = stand.outputs[: len(jury.rows)]
+    temperature, offsets = calibration_of(jury.task, held, jury.labels, shift)
     if temperature == 1 and not shift.any() and not offsets.any():
         return stand
     try:
@@ -297,7 +321,7 @@ def _calibrated(stand: _Stand, jury: Jury, shift: NDArray[np.float64] | None = N
     except OverreadError as error:
         return replace(stand, calibration=(Decision("calibration", "none", str(error)),))
     outputs = stand.outputs / temperature + shift + offsets
-    before, after = (mean_loss(jury.task, each, jury.labels) for each in (stand.outputs, outputs))
+    before, after = (mean_loss(jury.task, each, jury.labels) for each in (held, outputs[: len(held)]))
     undone = "the weights of the classes are undone; " if shift.any() else ""
     why = f"{undone}the loss of its probabilities on {jury.words} went from {before:.3f} to {after:.3f}"
     moved = f", offsets {offsets.min():+.2f} to {offsets.max():+.2f}" if offsets.any() else ""
@@ -311,7 +335,8 @@ def _calibrated(stand: _Stand, jury: Jury, shift: NDArray[np.float64] | None = N
 @dataclass(frozen=True, eq=False)
 class Jury:
     """The cases by which rungs are compared: ``rows`` of the data (n,), their ``labels`` on ``scale``, patients as numbers, and
-    the ``fold`` (N,) of every row, −1 for those that teach all."""
+    the ``fold`` (N,) of every row, −1 for those that teach all. ``changed`` (m,): which of the n are judged a second time,
+    slightly changed."""
 
     task: Task
     rows: NDArray[np.int64]
@@ -321,11 +346,13 @@ class Jury:
     folds: int
     seed: int
     scale: tuple[float, float]
+    changed: NDArray[np.int64]
 
     @classmethod
-    def of(cls, data: TrainingData, folds: int, seed: int, pairs: Sequence[tuple[str, str, str]] = ()) -> Jury:
+    def of(cls, data: TrainingData, folds: int, seed: int, pairs: Sequence[tuple[str, str, str]] = (), changed: int = 0) -> Jury:  # fmt: skip
         """The tuning rows. With folds all rows, dealt by patient, ``pairs`` of like cases and equal images kept together;
-        of these judge those from the sources of the tuning part, which is what the model is meant for."""
+        of these judge those from the sources of the tuning part, which is what the model is meant for. At most ``changed``
+        judge a second time, of each answer as many as there are."""
         cases, task = data.cases, data.cases.target.task
         fold = np.full(len(cases), -1)
         judges = np.isin(np.arange(len(cases)), data.tuning)
@@ -339,7 +366,10 @@ class Jury:
         rows, scale = np.flatnonzero(judges), task.label_scale(cases.labels[data.training])
         labels = np.asarray(task.scaled(cases.labels, scale))[rows]
         patients = np.unique(cases.table["patient"].to_numpy(str)[rows], return_inverse=True)[1]
-        return cls(task, rows, labels, patients, fold, folds, seed, scale)
+        order = random.permutation(seed, 0, len(rows), "changed")
+        turn = pd.Series(order).groupby(task.strata(labels)[order]).cumcount().to_numpy()
+        again = np.sort(order[np.argsort(turn, kind="stable")][:changed])
+        return cls(task, rows, labels, patients, fold, folds, seed, scale, again)
 
     @property
     def words(self) -> str:
@@ -347,38 +377,55 @@ class Jury:
         how = f"{self.folds} folds of training and tuning" if self.folds > 1 else "the tuning part"
         return f"{count(len(self.rows), 'image')} of {how}"
 
+    def score(self, outputs: NDArray[np.float64]) -> float:
+        """The snapshot score of outputs (n + m, K): of those that are changed as much as of those that are not."""
+        return float(np.mean(self._scores(outputs, np.arange(len(self.rows)), np.arange(len(self.changed)))))
+
     def compare(self, new: _Stand, old: _Stand | None, began: float, clock: Clock) -> Rung:
         """The rung that ``new`` is, with its gain over ``old``; kept where that is more than one standard error."""
         pair = [new.outputs] if old is None else [new.outputs, old.outputs]
-        everyone = np.arange(len(self.rows))
-        value, *before = (self._score(each, everyone) for each in pair)
-        many = np.array([[self._score(each, rows) for each in pair] for rows in self._resamples()])
+        value, *before = (self.score(each) for each in pair)
+        many = np.array([[np.mean(self._scores(each, *places)) for each in pair] for places in self._resamples()])
         if value >= 0 and (scored := (many >= 0).all(axis=1)).any():  # a draw without an AUC has minus a loss
             many = many[scored]
         low, high = np.quantile(many[:, 0], _ENDS)
         rung = Rung(new.name, new.what, round(began, 1), round(clock.elapsed - began, 1), value, float(low), float(high), judged=self.words)  # fmt: skip
+        apart = ""
+        if len(self.changed):
+            rung = replace(rung, judged=f"{self.words}, and {len(self.changed):,} of them slightly changed")
+            plain, changed = self._scores(new.outputs, np.arange(len(self.rows)), np.arange(len(self.changed)))
+            apart = f"; {plain:.3f} as they are, {changed:.3f} slightly changed"
         if not before:
-            return rung
+            return replace(rung, why=rung.why + apart)
         gain, differences = value - before[0], many[:, 0] - many[:, 1]
         (gain_low, gain_high), noise = np.quantile(differences, _ENDS), float(differences.std())
         taken = bool(gain > noise)
-        why = f"{gain:+.3f} ({gain_low:+.3f} to {gain_high:+.3f}) against the best before, {'more' if taken else 'not more'} than its standard error {noise:.3f}"  # fmt: skip
+        why = f"{gain:+.3f} ({gain_low:+.3f} to {gain_high:+.3f}) against the best before, {'more' if taken else 'not more'} than its standard error {noise:.3f}{apart}"  # fmt: skip
         return replace(
             rung, gain=float(gain), gain_low=float(gain_low), gain_high=float(gain_high), taken=taken, why=why
         )
 
-    def _score(self, outputs: NDArray[np.float64], rows: NDArray[np.int64]) -> float:
-        chosen, labels = outputs[rows], self.labels[rows]
-        return self.task.snapshot_score(chosen, labels, mean_loss(self.task, chosen, labels))
+    def _scores(self, outputs: NDArray[np.float64], rows: NDArray[np.int64], changed: NDArray[np.int64]) -> list[float]:
+        """The score of these of the n, and of these of the m, where there are any."""
+        parts = [(outputs[: len(self.rows)][rows], self.labels[rows])]
+        if len(self.changed):
+            parts.append((outputs[len(self.rows) :][changed], self.labels[self.changed][changed]))
+        return [self.task.snapshot_score(each, labels, mean_loss(self.task, each, labels)) for each, labels in parts]
 
-    def _resamples(self) -> Iterator[NDArray[np.int64]]:
-        """Rows of as many patients drawn with replacement, again and again; a draw without two answers is drawn anew
-        where the cases have two, for it has no AUC."""
+    def _resamples(self) -> Iterator[list[NDArray[np.int64]]]:
+        """Places among the n and the m of as many patients drawn with replacement, again and again; a draw without two
+        answers is drawn anew where the cases have two, for it has no AUC."""
         many = max(20, RESAMPLES * MANY_CASES // max(len(self.rows), MANY_CASES))
-        answers = min(2, self.task.distinct(self.labels))
+        everyone = (np.arange(len(self.rows)), self.changed)
+        answers = min(2, self.task.distinct(self.labels))  # of the changed ones as many, for they are of every answer
+
+        def tells(places: list[NDArray[np.int64]]) -> bool:
+            rows = [those[some] for those, some in zip(everyone, places, strict=True) if len(those)]
+            return all(self.task.distinct(self.labels[each]) >= answers for each in rows)
+
         drawn = (row for chunk in draws(int(self.patients.max()) + 1, 10 * many, self.seed) for row in chunk)
-        found = (np.repeat(np.arange(len(self.rows)), row[self.patients]) for row in drawn)
-        return islice((rows for rows in found if self.task.distinct(self.labels[rows]) >= answers), many)
+        found = ([np.repeat(np.arange(len(each)), row[self.patients[each]]) for each in everyone] for row in drawn)
+        return islice(filter(tells, found), many)
 
 
 _ENDS = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]

@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 
 from overread.core.errors import InputError, OverreadError, UnsoundError
 from overread.core.identifiers import marks
-from overread.evaluation.comparison.opinion_pool import choose_shares, on_shared_cases, pooled
+from overread.evaluation.comparison.opinion_pool import choose_shares, greedy_shares, on_shared_cases, pooled
 from overread.evaluation.operating_point import refuse_training
 from overread.predictions import PredictedBy, Predictions
 
@@ -96,3 +96,21 @@ def test_a_quantity_is_mixed_by_its_squared_error():
     mixed = pooled(made, shares)
     errors = {name: float(np.mean((each.scores[:, 0] - truth) ** 2)) for name, each in made.items()}
     assert float(np.mean((mixed.scores[:, 0] - truth) ** 2)) < min(errors.values())
+
+
+def test_greedy_selection_finds_the_members_that_help() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.arange(600) % 3
+    signal = np.eye(3)[labels]
+    good = [signal + rng.normal(0, 1.5, (600, 3)) for _ in range(3)]
+    noise = rng.normal(0, 3, (600, 3))
+
+    def score(mean: np.ndarray) -> float:
+        return roc_auc_score(labels, np.exp(mean) / np.exp(mean).sum(axis=1, keepdims=True), multi_class="ovr")
+
+    shares = greedy_shares([*good, noise], score)
+    assert sum(shares) == pytest.approx(1)
+    assert all(share > 0.15 for share in shares[:3])
+    assert shares[3] < 0.15
+    alone = greedy_shares([signal * 5, noise], score)
+    assert alone == (1.0, 0.0)
