@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from examples import some_classes, some_findings, some_predictions
+from sklearn.metrics import roc_auc_score
 
 import overread as ov
 from overread.core.errors import ArgumentError
@@ -127,3 +128,34 @@ def test_a_frame_of_predictions_comes_back(two):
     same(ov.evaluate(test.to_frame(), positive="yes", resamples=50), ov.evaluate(test, resamples=50))
     bare = ov.Predictions.from_frame(pd.DataFrame({"label": ["mel", "nv"], "p:mel": [0.5, 0.2]}))
     assert bare.table["case"].tolist() == ["case 1", "case 2"]
+
+
+def test_two_models_scores_compare_as_their_tables_do(two) -> None:
+    _, y, p, who = two
+    q = np.clip(p + np.random.default_rng(9).normal(0, 0.3, len(p)), 0, 1)
+    groups = {"sex": np.where(np.arange(len(y)) % 2, "m", "f")}
+    given = ov.compare(y, p, q, patient=who, by=groups, resamples=50)
+    tables = [predictions_of(y, each, patient=who, groups=groups) for each in (p, q)]
+    table = ov.compare(*tables, by=["sex"], resamples=50)
+    assert given.to_frame().equals(table.to_frame())
+    assert given.paired
+    frames = ov.compare(*(each.to_frame() for each in tables), by=["sex"], resamples=50)
+    assert frames["auc"].first.value == given["auc"].first.value == pytest.approx(roc_auc_score(y, p), abs=1e-12)
+    assert frames["auc"].second.value == pytest.approx(roc_auc_score(y, q), abs=1e-12)
+    alone = ov.compare(y, p, q, resamples=50)
+    assert any("each case counts as a patient of its own" in caution for caution in alone.cautions)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named", "told"),
+    [
+        (([0, 1], [0.2, 0.7]), {}, "nothing to compare"),
+        (([0, 1, 1], [0.2, 0.7, 0.6], [0.2, 0.7]), {}, "different cases"),
+        (([0, 1], [0.2, 0.7], [-2.0, 7.0]), {}, "logits"),
+        ((predictions_of([0, 1], [0.2, 0.7]), [0.2, 0.7], [0.2, 0.7]), {}, "not compared with one another"),
+        ((predictions_of([0, 1], [0.2, 0.7]),) * 2, {"patient": ["a", "b"]}, "know their truth"),
+    ],
+)  # fmt: skip
+def test_arrays_that_cannot_be_compared(arguments, named, told) -> None:
+    with pytest.raises(ArgumentError, match=told):
+        ov.compare(*arguments, **named)

@@ -29,20 +29,10 @@ def judged_by(
 ) -> Predictions:  # fmt: skip
     """``test`` itself where it is predictions, a DataFrame of them, or those of the truth ``test`` and of ``scores``."""
     if isinstance(test, Predictions):
-        spare = {
-            "a second table": scores is not None,
-            "patient": patient is not None,
-            "classes": bool(classes),
-            "positive": bool(positive),
-            "by={…}": bool(groups),
-        }
-        given = ", ".join(name for name, is_given in spare.items() if is_given)
-        require(not given, "predictions know their truth, patients and classes", given=given,
-                todo="leave it out; two tables of predictions are compared with compare(first, second)")  # fmt: skip
+        _refuse_spare(scores, patient, classes, positive, groups, what="a second table")
         return test
     if scores is None and isinstance(test, pd.DataFrame):
-        chosen = (positive,) if isinstance(positive, str) else tuple(positive)
-        return Predictions.from_frame(test.assign(**dict[str, Any](groups)), positive=chosen)
+        return _of_frame(test, positive, groups)
     if scores is None:
         raise ArgumentError(
             "there is a truth and nothing to judge",
@@ -50,6 +40,63 @@ def judged_by(
             todo="call evaluate(y, p, patient=…), or evaluate(predictions)",
         )
     return predictions_of(test, scores, patient=patient, classes=classes, positive=positive, groups=groups)
+
+
+@checked
+def compared_by(
+    first: Predictions | Values, second: Predictions | Values, scores: Values | None, *, patient: Values | None = None,
+    classes: Sequence[str] = (), positive: str | Sequence[str] = (), groups: Mapping[str, Values] = MappingProxyType({}),
+) -> tuple[Predictions, Predictions]:  # fmt: skip
+    """Two predictions, or DataFrames of them; or those of the truth ``first`` and of two models' scores, ``second`` and
+    ``scores``, of the same cases."""
+    if scores is None:
+        if isinstance(first, Predictions) or isinstance(second, Predictions):
+            _refuse_spare(None, patient, classes, positive, groups)
+        both = tuple(
+            each if isinstance(each, Predictions) else _of_frame(each, positive, groups)
+            for each in (first, second)
+            if isinstance(each, (Predictions, pd.DataFrame))
+        )
+        if len(both) == 2:
+            return both
+        raise ArgumentError(
+            "there is a truth and one model's scores, and nothing to compare them with",
+            given=f"{_shape(first)} and {_shape(second)}",
+            todo="call compare(y, p, q, patient=…), or compare(predictions, predictions)",
+        )
+    if isinstance(first, Predictions) or isinstance(second, Predictions):
+        raise ArgumentError(
+            "predictions and arrays are not compared with one another",
+            given="three tables, of which the first two are no arrays",
+            todo="call compare(y, p, q, patient=…), or compare(predictions, predictions)",
+        )
+    one, other = (
+        predictions_of(first, each, patient=patient, classes=classes, positive=positive, groups=groups)
+        for each in (second, scores)
+    )
+    return one, other
+
+
+def _refuse_spare(
+    scores: Values | None, patient: Values | None, classes: Sequence[str], positive: str | Sequence[str],
+    groups: Mapping[str, Values], what: str = "",
+) -> None:  # fmt: skip
+    """Predictions bring their own truth, patients and classes."""
+    spare = {
+        what: scores is not None,
+        "patient": patient is not None,
+        "classes": bool(classes),
+        "positive": bool(positive),
+        "by={…}": bool(groups),
+    }
+    given = ", ".join(name for name, is_given in spare.items() if is_given)
+    require(not given, "predictions know their truth, patients and classes", given=given,
+            todo="leave it out; two tables of predictions are compared with compare(first, second)")  # fmt: skip
+
+
+def _of_frame(table: pd.DataFrame, positive: str | Sequence[str], groups: Mapping[str, Values]) -> Predictions:
+    chosen = (positive,) if isinstance(positive, str) else tuple(positive)
+    return Predictions.from_frame(table.assign(**dict[str, Any](groups)), positive=chosen)
 
 
 @checked

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -26,6 +26,7 @@ from overread.evaluation.metrics import Endpoint, defined, endpoint_of, shown
 from overread.evaluation.operating_point import OperatingPoint, positives, refuse_training
 from overread.evaluation.results import Result, estimates, from_file_form, groups_panel, lookup, to_file_form
 from overread.evaluation.subgroups import FEWEST, subgroups
+from overread.given_arrays import Values, compared_by
 from overread.predictions import Predictions
 from overread.stats.arrays import normal_quantile, patient_codes
 from overread.stats.estimate import Difference, Estimate, differences_frame, p_text, rounded
@@ -37,12 +38,16 @@ Sides = tuple[NDArray[np.bool_], NDArray[np.bool_]]
 
 @checked
 def compare(
-    first: Predictions,
-    second: Predictions,
+    first: Predictions | Values,
+    second: Predictions | Values,
+    scores: Values | None = None,
     *,
+    patient: Values | None = None,
+    classes: Sequence[str] = (),
+    positive: str | Sequence[str] = (),
     at: Frozen | Sequence[Frozen] | None = None,
     other_at: Frozen | Sequence[Frozen] | None = None,
-    by: Sequence[str] = (),
+    by: Sequence[str] | Mapping[str, Values] = (),
     margin: float | None = None,
     margin_of: str = "auc",
     claim: str = "non-inferiority",
@@ -55,8 +60,12 @@ def compare(
     net_benefit_at: float | None = None,
     allow_seen: bool = False,
 ) -> Comparison:
-    """Compare two models whose predictions have a known truth; differences are ``first`` − ``second``.
+    """Compare two models whose predictions have a known truth; differences are ``first`` − ``second``. Or arrays: ``compare(y, p, q,
+    patient=…)``, the truth and the scores of two models for the same cases.
 
+    Of arrays ``first`` is the truth, ``second`` the scores of the first model and ``scores`` those of the second;
+    ``patient``, ``classes`` and ``positive`` are as in :func:`.predictions_of`; there ``by`` may hold the columns themselves,
+    ``{"sex": sex}``.
     Paired by case where cases are shared, whatever their order; else the two hold different patients. ``at`` and
     ``other_at``: operating points frozen on tuning data, and the decision rule of several classes, of the first and of
     the second; without one, .5 and the largest probability are used and said. ``by``: columns to report by. ``margin``
@@ -72,6 +81,10 @@ def compare(
     seen when a threshold was chosen, or the ledger was cut.
     """
     normal_quantile(level)
+    groups_given = by if isinstance(by, Mapping) else {}
+    first, second = compared_by(
+        first, second, scores, patient=patient, classes=classes, positive=positive, groups=groups_given
+    )
     require(names[0] != names[1], "the two models need different names", given=names)
     empty = [name for name, test in zip(names, (first, second)) if not len(test)]
     require(not empty, "a table of predictions holds no case", given=", ".join(empty), todo="check the file")
@@ -87,7 +100,7 @@ def compare(
     wanted = None if margin is None else Declaration.read(margin, margin_of, claim, level)
     matters = _primary(joined, asked)
     about = subject(wanted, [q.of for q in asked], matters) if wanted else ("", "")
-    groups = _groups(joined, by)
+    groups = _groups(joined, list(by))
     for path in paths_of(ledger):
         verify(path)
     differences = _differences(joined, asked, groups, how)
@@ -102,7 +115,7 @@ def compare(
                          predictions=f"{first.digest} {second.digest}")  # fmt: skip
     found = Comparison(
         tuple(differences), adjusted_p(differences, endpoint), names, joined.paired, None, kept, _counts(joined, asked), looks,
-        matters, (*_cautions(joined, asked, names, differences, seen), *_first_of_several(names, points, others)),
+        matters, (*_cautions(joined, asked, names, differences, seen), *_first_of_several(names, points, others), *dict.fromkeys((*first.notes, *second.notes))),
         {"level": level, "seed": seed, "predictions": [first.digest, second.digest],
          "kind": first.target.kind, "points": plain([points, others]), "called by": [side.rule for side in joined.facts] if joined.first.target.task.multiclass else []},
         endpoint.after(looks, kept=bool(paths_of(ledger))) if endpoint else endpoint,
