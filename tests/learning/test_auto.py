@@ -158,6 +158,10 @@ def test_weights_are_fetched_where_that_is_allowed(monkeypatch) -> None:
 
 def test_augmentation_is_for_training_by_kind_and_can_be_given_or_left_out() -> None:
     assert _plan()[0].augmentation == standard(True)
+    small, large = (_plan(volume=True, side=side, colour=False)[0].augmentation for side in (28, 96))
+    assert small == replace(small, rotate=0.0, scale=(1.0, 1.0), shift=0.0)  # nothing is interpolated
+    assert small.flip_depth
+    assert large.rotate
     assert _plan(colour=False)[0].augmentation.flip_horizontal == 0  # a heart has a side
     assert _plan(Recipe(augment="none"))[0].augmentation == Recipe().augmentation
 

@@ -473,7 +473,7 @@ def _rest(recipe: Recipe, facts: Facts) -> tuple[Recipe, list[Decision]]:
         reason = "descriptors are made from pixels as they are"
     decisions = [Decision("normalisation", normalise, reason)]
     if recipe.augment == "standard" and recipe.method != "features":
-        recipe = recipe.changed(augmentation=standard(facts.colour, facts.volume))
+        recipe = recipe.changed(augmentation=standard(facts.colour, facts.volume, facts.side))
         reason = "colour images have no upright" if facts.colour else "volumes are taken to have no upright (where sides matter: --set augment=none)" if facts.volume else "grey images keep their sides"  # fmt: skip
         decisions.append(Decision("augmentation", "standard", f"{reason}; training images only"))
     return recipe, decisions
@@ -496,15 +496,17 @@ def _precision(recipe: Recipe, device: str, probe: Probe, *, timed: bool) -> tup
 
 
 @checked
-def standard(colour: bool, volume: bool = False) -> Augmentation:
-    """The usual augmentation of training images.
+def standard(colour: bool, volume: bool = False, side: int = 0) -> Augmentation:
+    """The usual augmentation of training images of ``side`` pixels or voxels (0: many).
 
-    Photographs and microscopy turn and flip, volumes flip along each axis and turn about it, radiographs only shift,
-    scale and tilt.
+    Photographs and microscopy turn and flip, radiographs only shift, scale and tilt. Volumes flip along each axis; large ones
+    also turn about it, shift, scale and tilt, which of small ones blurs as much as it moves (docs/decisions/learning.md).
     """
     if colour:
         return Augmentation(flip_horizontal=0.5, flip_vertical=0.5, rotate=180.0, scale=(0.8, 1.2), shift=0.05,
                             brightness=0.1, contrast=0.2, saturation=0.2, hue=0.02)  # fmt: skip
+    if volume and 0 < side <= _SMALL_VOLUME:
+        return Augmentation(flip_horizontal=0.5, flip_vertical=0.5, flip_depth=0.5, contrast=0.1, brightness=0.05)
     if volume:
         return Augmentation(flip_horizontal=0.5, flip_vertical=0.5, flip_depth=0.5, turn=0.5, turn_depth=0.67, rotate=10.0, scale=(0.9, 1.1),
                             shift=0.08, contrast=0.1, brightness=0.05)  # fmt: skip

@@ -316,7 +316,7 @@ def _augmentation(made: Recipe, preprocess: Preprocess) -> tuple[Augmentation, s
         return made.augmentation, "Training images are drawn anew so in each epoch; others never are."
     if made.augment != "standard":
         return Augmentation(), "The recipe asks for no augmentation."
-    usual = auto.standard(preprocess.channels == 3, len(preprocess.size) == 3)
+    usual = auto.standard(preprocess.channels == 3, len(preprocess.size) == 3, preprocess.size[0])
     return usual, "The plan reads frozen features, which are not augmented; a network that is trained is given these."
 
 
