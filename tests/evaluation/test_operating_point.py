@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from overread.core.errors import ArgumentError, InputError, UnsoundError
@@ -43,6 +44,59 @@ def test_youden_is_the_best_of_all_thresholds(predictions):
     assert sum(rates(tuning, point)) == pytest.approx(max(map(sum, all_rates(tuning))))
     assert rates(tuning, point) == pytest.approx((point.sensitivity, point.specificity))
     assert point.rule == "youden"
+
+
+def drawn(n: int, *, moved: float = 0.0, seed: int = 0) -> Predictions:
+    """Two images a patient with log odds of the truth, then ``moved``."""
+    rng = np.random.default_rng(seed)
+    log_odds = rng.normal(1, 2, n)
+    truth = rng.random(n) < 1 / (1 + np.exp(-log_odds))
+    score = 1 / (1 + np.exp(-log_odds - moved))
+    table = pd.DataFrame({"case": [f"c{i}" for i in range(n)], "patient": [f"p{i // 2}" for i in range(n)], "label": np.where(truth, "ill", "well"),
+                          "p:well": 1 - score, "p:ill": score})  # fmt: skip
+    return Predictions.from_frame(table, ("ill",))
+
+
+def test_the_highest_accuracy_is_that_of_the_more_probable_class_unless_another_is_better_by_a_standard_error():
+    kept = choose_threshold(drawn(400), rule="accuracy")
+    assert kept.threshold == 0.5
+    assert rates(drawn(400), kept) == pytest.approx((kept.sensitivity, kept.specificity))
+    assert kept.rule == "highest accuracy, to within a standard error"
+    for seed in range(12):
+        tuning = drawn(300, moved=1.0, seed=seed)
+        truth, score = tuning.truth == 1, tuning.scores[:, 1]
+        right = {t: (score >= t) == truth for t in [*score, 2.0]}
+        best = max(right, key=lambda t: right[t].mean())
+        each = ((right[best] + 0.0) - ((score >= 0.5) == truth)).reshape(-1, 2).sum(axis=1)  # of a patient
+        better = each.sum() > np.sqrt(len(each)) * each.std(ddof=1)
+        point = choose_threshold(tuning, rule="accuracy")
+        assert (point.threshold != 0.5) == better
+        wanted = right[best].mean() if better else ((score >= 0.5) == truth).mean()
+        assert ((score >= point.threshold) == truth).mean() == pytest.approx(wanted)
+    far = choose_threshold(drawn(4000, moved=2.0), rule="accuracy")
+    assert far.threshold == pytest.approx(1 / (1 + np.exp(-2.0)), abs=0.06)  # where the odds are even again
+
+
+def test_a_threshold_within_noise_of_the_more_probable_class_calls_more_of_new_cases_right():
+    """What is lost against .5, which is best of these, over sixty small tuning parts; the lowest of the best loses more."""
+    new, lost, lost_by_the_lowest = drawn(40_000, seed=99), [], []
+    truth, score = new.truth == 1, new.scores[:, 1]
+    best = ((score >= 0.5) == truth).mean()
+    for seed in range(60):
+        tuning = drawn(120, seed=seed)
+        own, labels = tuning.scores[:, 1], tuning.truth == 1
+        lowest = max(np.sort(own), key=lambda t: ((own >= t) == labels).mean())
+        lost.append(best - ((score >= choose_threshold(tuning, rule="accuracy").threshold) == truth).mean())
+        lost_by_the_lowest.append(best - ((score >= lowest) == truth).mean())
+    spared = np.subtract(lost_by_the_lowest, lost)
+    assert spared.mean() > 2 * spared.std(ddof=1) / np.sqrt(len(spared))
+
+
+def test_the_threshold_of_the_more_probable_class_is_as_uncertain_as_the_choice():
+    tuning = drawn(400)
+    cut, *_ = threshold_uncertainty(tuning, choose_threshold(tuning, rule="accuracy"), resamples=200)
+    assert cut.value == 0.5
+    assert cut.low < 0.5 < cut.high or cut.low == 0.5 or cut.high == 0.5
 
 
 @pytest.mark.parametrize("goal", [0.5, 0.8, 0.95, 1.0])

@@ -169,7 +169,9 @@ def choose_threshold(
     """Choose a threshold on tuning predictions; it remembers (hashed) the patients it has seen.
 
     ``rule="youden"`` maximises sensitivity + specificity − 1 (Youden 1950; the lowest such threshold),
-    ``rule="accuracy"`` the share of the tuning cases that are called what they are.
+    ``rule="accuracy"`` the share of the tuning cases that are called what they are; of probabilities it is .5, the more
+    probable class, unless another threshold calls more of them right by more than one standard error: near the best
+    the curve is flat, and which of many is highest is chance.
     ``sensitivity=s`` takes the highest threshold that still reaches s, ``specificity=s`` the lowest. ``cost=c``: a
     missed case is c times as bad as a false alarm; the point where a line of slope (1 − prevalence) / (prevalence ·
     c) touches the ROC curve (Metz 1978), at the ``prevalence`` of the clinic or, without it, of the tuning data.
@@ -188,10 +190,15 @@ def _choose(tuning: Predictions, names: tuple[str, ...], wanted: ThresholdRule, 
     _require_both(truth, score)
     fpr, tpr, thresholds = roc_curve(truth, score)
     kind, goal, said = criterion_of(wanted, float(truth.mean()))
-    at = int(pick(fpr[None], tpr[None], kind, goal)[0])
+    at = int(pick(fpr[None], tpr[None], "slope" if kind == "accuracy" else kind, goal)[0])
     patients = sorted(set(tuning.patients[rows]))
     chosen_on = f"{count(len(rows), 'image')} of {count(len(patients), 'patient')}, predictions {salt}"
-    rates, threshold = (float(tpr[at]), float(1 - fpr[at])), float(cuts_of(thresholds)[at])
+    threshold = float(cuts_of(thresholds)[at])
+    if kind == "accuracy" and _probabilities(score):
+        half, codes = int((thresholds[1:] >= HALF).sum()), patient_codes(tuning.patients[rows], len(rows))
+        if _gain(fpr, tpr, at, half, goal) <= _gain_error(truth, score, codes, threshold, goal):
+            at, threshold, said = half, HALF, f"{said}, to within a standard error"
+    rates = float(tpr[at]), float(1 - fpr[at])
     return OperatingPoint(
         threshold,
         names,
@@ -203,6 +210,30 @@ def _choose(tuning: Predictions, names: tuple[str, ...], wanted: ThresholdRule, 
         (kind, goal),
         tuning.take(rows).case_marks(salt),
     )
+
+
+#: The threshold of the more probable of two classes.
+HALF = 0.5
+
+
+def _probabilities(score: NDArray[np.float64]) -> bool:
+    return bool(((score >= 0) & (score <= 1)).all())
+
+
+def _gain(fpr: NDArray[np.float64], tpr: NDArray[np.float64], at: Any, other: Any, slope: float) -> Any:
+    """By how much sensitivity − ``slope`` · (1 − specificity) is more at one step than at another."""
+    return (tpr[..., at] - slope * fpr[..., at]) - (tpr[..., other] - slope * fpr[..., other])
+
+
+def _gain_error(
+    truth: NDArray[np.bool_], score: NDArray[np.float64], codes: NDArray[np.int64], threshold: float, slope: float
+) -> float:
+    """The standard error of the gain of a threshold over :data:`HALF`, by patient; of a single patient infinite."""
+    right = [((score >= cut) == truth).astype(float) for cut in (threshold, HALF)]
+    each = (right[0] - right[1]) * np.where(truth, 1 / truth.sum(), slope / (~truth).sum())
+    by_patient = np.bincount(codes, each)
+    many = len(by_patient)
+    return float(np.sqrt(many) * by_patient.std(ddof=1)) if many > 1 else math.inf
 
 
 def _require_both(truth: NDArray[np.bool_], score: NDArray[np.float64]) -> None:
@@ -288,6 +319,8 @@ def _chosen_again(
 ) -> NDArray[np.float64]:
     """The threshold of every resample that holds both classes; none for a single patient."""
     ranking = rank(truth, score)
+    kind, goal = criterion
+    half = int((ranking.score[ranking.last] >= HALF).sum())
     who, ill = codes[ranking.order], ranking.truth
     cuts = cuts_of(np.concatenate(([math.inf], ranking.score[ranking.last])))
     people = int(codes.max()) + 1
@@ -299,7 +332,13 @@ def _chosen_again(
         false = called - hit
         both = (hit[:, -1] > 0) & (false[:, -1] > 0)
         tpr, fpr = (np.pad(x[both] / x[both][:, -1:], ((0, 0), (1, 0))) for x in (hit, false))
-        found.append(cuts[pick(fpr, tpr, *criterion)])
+        at = pick(fpr, tpr, "slope" if kind == "accuracy" else kind, goal)
+        chosen = cuts[at]
+        if kind == "accuracy" and _probabilities(score):
+            errors = {step: _gain_error(truth, score, codes, cuts[step], goal) for step in np.unique(at).tolist()}
+            stays = [_gain(fpr[i], tpr[i], step, half, goal) <= errors[step] for i, step in enumerate(at.tolist())]
+            chosen[stays] = HALF
+        found.append(chosen)
     return np.concatenate(found) if found else np.empty(0)
 
 
@@ -456,11 +495,11 @@ def _matched(reader: ReaderPoint | tuple[float, float] | None, match: str) -> Th
 
 @checked
 def criterion_of(wanted: ThresholdRule, share: float) -> tuple[str, float, str]:
-    """What the curve is searched for (a slope, a sensitivity or a specificity), its number, and the rule in words."""
+    """What the curve is searched for (a slope, accuracy by one, a sensitivity or a specificity), its number, and the rule in words."""
     if wanted.rule == "youden":
         return "slope", 1.0, "youden"
     if wanted.rule == "accuracy":
-        return "slope", (1 - share) / share, "highest accuracy"
+        return "accuracy", (1 - share) / share, "highest accuracy"
     if wanted.rule != "cost":
         return wanted.rule, wanted.goal, f"{wanted.said or wanted.rule} ≥ {wanted.goal:.4g}"
     chance = share if wanted.prevalence is None else wanted.prevalence
