@@ -8,6 +8,7 @@ from PIL import Image
 
 from overread.cases.cases import Cases
 from overread.core.errors import InputError, UnavailableError
+from overread.images.augment import Augmentation
 from overread.learning.auto import (
     Facts,
     look,
@@ -162,6 +163,12 @@ def test_augmentation_is_for_training_by_kind_and_can_be_given_or_left_out() -> 
     assert small == replace(small, rotate=0.0, scale=(1.0, 1.0), shift=0.0)  # nothing is interpolated
     assert small.flip_depth
     assert large.rotate
+    flat = Recipe(method="scratch", augment="given", augmentation=Augmentation(flip_horizontal=0.5, flip_vertical=0.5))
+    for asked, views in ((Recipe(method="scratch"), 8), (flat, 4)):  # what is not turned in training is not when asked
+        assert [_plan(asked, volume=True, side=side, colour=False)[0].views for side in (28, 96)] == [views, views]
+    assert [_plan(Recipe(method="scratch", augment=how))[0].views for how in ("standard", "none")] == [4, 1]
+    given = Recipe(method="scratch", augment="given", augmentation=Augmentation(flip_horizontal=0.5))
+    assert _plan(given)[0].views == 2
     assert _plan(colour=False)[0].augmentation.flip_horizontal == 0  # a heart has a side
     assert _plan(Recipe(augment="none"))[0].augmentation == Recipe().augmentation
 

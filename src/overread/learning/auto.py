@@ -465,8 +465,7 @@ def _rest(recipe: Recipe, facts: Facts) -> tuple[Recipe, list[Decision]]:
         or {"scratch": 2e-3, "finetune": 5e-4, "features": 1.0}[recipe.method]
     )
     normalise = recipe.normalise or "channel mean and std"
-    views = recipe.views or usual_views(recipe, facts)
-    recipe = recipe.changed(learning_rate=rate, normalise=normalise, views=views)
+    recipe = recipe.changed(learning_rate=rate, normalise=normalise)
     published = pretrained and normalise == "channel mean and std" and not recipe.described
     reason = "as the pretrained weights expect" if published else "fitted on the training images"
     if recipe.described:
@@ -476,15 +475,19 @@ def _rest(recipe: Recipe, facts: Facts) -> tuple[Recipe, list[Decision]]:
         recipe = recipe.changed(augmentation=standard(facts.colour, facts.volume, facts.side))
         reason = "colour images have no upright" if facts.colour else "volumes are taken to have no upright (where sides matter: --set augment=none)" if facts.volume else "grey images keep their sides"  # fmt: skip
         decisions.append(Decision("augmentation", "standard", f"{reason}; training images only"))
-    return recipe, decisions
+    return recipe.changed(views=recipe.views or usual_views(recipe, facts)), decisions
 
 
 @checked
 def usual_views(recipe: Recipe, facts: Facts) -> int:
-    """Orientations to average over, 1 … 8: those under which the augmentation leaves a label as it is."""
+    """Orientations to average over, 1 … 8: those under which a label is taken to stay, and the network was shown images."""
     if recipe.method == "features":
         return 2 if facts.colour and recipe.codes == "none" and not recipe.learns_above else 1
-    return 4 if facts.colour else 8 if facts.volume else 1
+    shown = recipe.augmentation
+    mirrored, upturned = shown.flip_horizontal > 0, shown.flip_vertical > 0
+    further = shown.flip_depth > 0 if facts.volume else shown.turn > 0
+    turned = 8 if mirrored and upturned and further else 4 if mirrored and upturned else 2 if mirrored else 1
+    return min(turned, 4 if facts.colour else 8 if facts.volume else 1)
 
 
 def _precision(recipe: Recipe, device: str, probe: Probe, *, timed: bool) -> tuple[Recipe, list[Decision]]:
