@@ -184,6 +184,24 @@ def test_the_gain_of_a_rung_is_that_of_resampled_patients() -> None:
     assert rung.taken == (rung.gain > np.std(drawn))
 
 
+def test_a_gain_that_nobody_would_notice_is_not_kept_however_sure_it_is() -> None:
+    found = data(signal=30.0, patients=400, share=0.5)
+    jury = Jury.of(found.on(np.arange(2), np.arange(2, 800)), 1, 3)
+    labels = jury.labels
+
+    def stand(name: str, misplaced: int) -> _Stand:
+        """All told apart, but for some healthy ones that stand above the twenty lowest ill ones."""
+        score = labels * 2.0 + np.arange(len(labels)) / len(labels)
+        score[np.flatnonzero(labels == 0)[:misplaced]] = np.sort(score[labels == 1])[20] - 1e-4
+        return _Stand(name, "", (), (), np.stack([np.zeros(len(labels)), score], 1))
+
+    rung = jury.compare(stand("better", 0), stand("worse", 10), 0.0, Clock())
+    assert rung.gain_low > 0
+    assert 0 < rung.gain < 0.002
+    assert not rung.taken
+    assert "not more than 0.002, which is the least that would be noticed" in rung.why
+
+
 def _won(labels: np.ndarray, score: np.ndarray) -> float:
     """The share of pairs in which the positive one has the higher score: no two are equal but copies of one."""
     lead = score[labels == 1][:, None] - score[labels == 0]

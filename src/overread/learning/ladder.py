@@ -5,8 +5,8 @@ fine-tuned; the same as folds of patients whose networks answer together; an ens
 same cases, which none of its networks has seen: the tuning part, or, where folds are trained, all of training and tuning
 that come from where the tuning part does; and on some of them again, their images slightly changed, for those to come will
 not lie and be exposed just like these.
-A rung is kept where its gain is larger than one standard error of the paired difference by patient; else the ladder
-stays where it stood, and says so.
+A rung is kept where its gain is larger than one standard error of the paired difference by patient, and than what anybody
+would notice; else the ladder stays where it stood, and says so.
 """
 
 from __future__ import annotations
@@ -44,6 +44,8 @@ from overread.tasks.task import Task
 
 #: Resamples of patients for the interval of a gain, fewer from so many cases on, and its level.
 RESAMPLES, MANY_CASES, LEVEL = 200, 20_000, 0.95
+#: A gain below this is not worth a dearer model, however sure it is: near an AUC of 1 standard errors are smaller still.
+LEAST_GAIN = 0.002
 #: How images are changed on which rungs are judged again, half as far as a network of radiographs is trained under, and of
 #: how many cases at most. Descriptors told a pneumonia as well as a network did, until the images were tilted.
 SLIGHT = Augmentation(rotate=7.5, scale=(0.93, 1.08), shift=0.05, brightness=0.05, contrast=0.15)
@@ -382,7 +384,8 @@ class Jury:
         return float(np.mean(self._scores(outputs, np.arange(len(self.rows)), np.arange(len(self.changed)))))
 
     def compare(self, new: _Stand, old: _Stand | None, began: float, clock: Clock) -> Rung:
-        """The rung that ``new`` is, with its gain over ``old``; kept where that is more than one standard error."""
+        """The rung that ``new`` is, with its gain over ``old``; kept where that is more than one standard error and than
+        :data:`LEAST_GAIN`."""
         pair = [new.outputs] if old is None else [new.outputs, old.outputs]
         value, *before = (self.score(each) for each in pair)
         many = np.array([[np.mean(self._scores(each, *places)) for each in pair] for places in self._resamples()])
@@ -399,8 +402,10 @@ class Jury:
             return replace(rung, why=rung.why + apart)
         gain, differences = value - before[0], many[:, 0] - many[:, 1]
         (gain_low, gain_high), noise = np.quantile(differences, _ENDS), float(differences.std())
-        taken = bool(gain > noise)
-        why = f"{gain:+.3f} ({gain_low:+.3f} to {gain_high:+.3f}) against the best before, {'more' if taken else 'not more'} than its standard error {noise:.3f}{apart}"  # fmt: skip
+        taken, what = bool(gain > max(noise, LEAST_GAIN)), f"its standard error {noise:.3f}"
+        if noise < LEAST_GAIN:
+            what = f"{LEAST_GAIN:.3f}, which is the least that would be noticed (standard error {noise:.4f})"
+        why = f"{gain:+.3f} ({gain_low:+.3f} to {gain_high:+.3f}) against the best before, {'more' if taken else 'not more'} than {what}{apart}"  # fmt: skip
         return replace(
             rung, gain=float(gain), gain_low=float(gain_low), gain_high=float(gain_high), taken=taken, why=why
         )
