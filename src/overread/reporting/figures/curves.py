@@ -241,7 +241,7 @@ def ladder(run: Run) -> Figure | None:
         )
         canvas.quiet_grid(axes)
         last = next(rung for rung in reversed(rungs) if rung.taken)
-        note = f"Filled: kept; hollow: not better than what stood before by more than a standard error. It ended on: {words.name(last.name, 60)}. Judged on {words.name(last.judged, 160)}; times since the start."
+        note = f"Filled: kept; hollow: not better than what stood before by more than a standard error, and by what would be noticed. It ended on: {words.name(last.name, 60)}. Judged on {words.name(last.judged, 160)}; times since the start."
         told = "; ".join(
             f"{words.name(r.name, 30)} {words.number(r.score)} ({words.number(r.low)}–{words.number(r.high)})"
             for r in rungs
